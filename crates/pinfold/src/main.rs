@@ -1,2 +1,40 @@
-//! Placeholder.
-fn main() {}
+//! The `pinfold` binary: commands, configuration and wiring. What the commands
+//! do lives in `pinfold-service` and `pinfold-node`.
+
+mod cli;
+mod commands;
+mod config;
+mod logging;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("pinfold: {}", commands::printable(&format!("{error:#}")));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    let cli = config::parse()?;
+    logging::start(&cli.global)?;
+    rustls::crypto::ring::default_provider().install_default().ok().context("a TLS provider is set already")?;
+    runtime()?.block_on(commands::run(cli.command))
+}
+
+/// Threads for what blocks: disk reads and password hashing. More would only
+/// hold more stacks; work waits in bounded queues before it.
+const BLOCKING_THREADS: usize = 16;
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+        .context("cannot start the runtime's threads")
+}

@@ -1,0 +1,560 @@
+//! The command line: every command, flag, environment variable and default.
+//!
+//! Each setting is a flag, an environment variable `PINFOLD_…` and a key of
+//! the TOML file named by `--config`, in that order of precedence; the file
+//! is laid beneath by [`crate::config`].
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use bytesize::ByteSize;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Keeps IPFS files when your own machine is off: a pinning service and its
+/// storage nodes in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "pinfold", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) global: Global,
+}
+
+/// Flags of every command.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// TOML file with settings; its keys are the flags' names
+    #[arg(long, global = true, env = "PINFOLD_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// How much to log: off, error, warn, info, debug, trace, or a filter such as `pinfold_node=debug`
+    #[arg(long, global = true, env = "PINFOLD_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
+    pub(crate) log_level: String,
+    /// How to log
+    #[arg(long, global = true, env = "PINFOLD_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a service and one node in one process, on this machine
+    Up(Box<UpArgs>),
+    /// Run a service alone; any number of them side by side on one PostgreSQL
+    Service(Box<ServiceCommand>),
+    /// Run a storage node
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Make, list and revoke access tokens
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Make, list and change accounts
+    #[command(subcommand)]
+    Account(AccountCommand),
+    /// Pin with any endpoint of the IPFS Pinning Service API
+    Pin(PinArgs),
+    /// Refuse content: add, remove, list and import rules
+    #[command(subcommand)]
+    Denylist(DenylistCommand),
+    /// What waits to be fetched, and why
+    #[command(subcommand)]
+    Queue(QueueCommand),
+    /// Copy the database and its keys to a file, while the service runs
+    Backup(BackupArgs),
+    /// Bring a backup into a new data folder
+    Restore(RestoreArgs),
+    /// Bring the database to this version
+    Migrate(MigrateArgs),
+    /// Recount the database and reread the block store; says what to do
+    Check(CheckArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages into a folder
+    Man {
+        /// The folder; made if it is missing
+        directory: PathBuf,
+    },
+}
+
+/// Where a service's data are.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DataArgs {
+    /// Folder for everything that is kept
+    #[arg(long, env = "PINFOLD_DATA", default_value_os_t = crate::config::default_data(), value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// PostgreSQL as postgres://…; without it SQLite in the data folder. A URL with a password belongs
+    /// into the environment, the configuration file or --database-file
+    #[arg(long, env = "PINFOLD_DATABASE", hide_env_values = true, value_name = "URL")]
+    pub(crate) database: Option<String>,
+    /// File that holds the database's URL
+    #[arg(long, env = "PINFOLD_DATABASE_FILE", conflicts_with = "database", value_name = "FILE")]
+    pub(crate) database_file: Option<PathBuf>,
+    /// File with the secret that seals the token keys; default: `secret` in the data folder
+    #[arg(long, env = "PINFOLD_SECRET_FILE", value_name = "FILE")]
+    pub(crate) secret_file: Option<PathBuf>,
+    /// Connections to PostgreSQL
+    #[arg(long, env = "PINFOLD_DATABASE_POOL", default_value_t = 16, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(2..=1_000))]
+    pub(crate) database_pool: u32,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// Durable copies before a pin is `pinned`, and copies aimed for
+    #[arg(long, env = "PINFOLD_REPLICAS", default_value = "1/1", value_name = "MIN/TARGET")]
+    pub(crate) replicas: Replicas,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ServiceCommand {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
+    /// Durable copies before a pin is `pinned`, and copies aimed for
+    #[arg(long, env = "PINFOLD_REPLICAS", default_value = "2/3", value_name = "MIN/TARGET")]
+    pub(crate) replicas: Replicas,
+    /// Bring the database to this version before serving
+    #[arg(long, env = "PINFOLD_MIGRATE")]
+    pub(crate) migrate: bool,
+}
+
+/// What `up` and `service` share.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ServiceArgs {
+    /// Where the Pinning Service API listens
+    #[arg(long, env = "PINFOLD_API", default_value = "127.0.0.1:8070", value_name = "ADDRESS")]
+    pub(crate) api: SocketAddr,
+    /// Where metrics are served; off by default
+    #[arg(long, env = "PINFOLD_METRICS", value_name = "ADDRESS")]
+    pub(crate) metrics: Option<SocketAddr>,
+    /// The endpoint as users reach it, such as https://pins.example.org
+    #[arg(long, env = "PINFOLD_PUBLIC_URL", value_name = "URL")]
+    pub(crate) public_url: Option<String>,
+    /// Addresses or networks of proxies whose X-Forwarded-For is believed
+    #[arg(long, env = "PINFOLD_TRUSTED_PROXY", value_delimiter = ',', value_name = "NETWORK")]
+    pub(crate) trusted_proxy: Vec<String>,
+    /// How long a copy may be unreachable before another is made
+    #[arg(long, env = "PINFOLD_REPAIR_AFTER", default_value = "4h", value_name = "TIME", value_parser = duration)]
+    pub(crate) repair_after: Duration,
+    /// How long a fetch may make no progress before its pins fail
+    #[arg(long, env = "PINFOLD_PIN_DEADLINE", default_value = "24h", value_name = "TIME", value_parser = duration)]
+    pub(crate) pin_deadline: Duration,
+    /// What a new account may store
+    #[arg(long, env = "PINFOLD_FREE_QUOTA", default_value = "20GB", value_name = "SIZE")]
+    pub(crate) free_quota: ByteSize,
+    /// Pins that one account may have waiting
+    #[arg(long, env = "PINFOLD_MAX_QUEUED", default_value_t = 100_000, value_name = "N")]
+    pub(crate) max_queued: u64,
+    /// Limit each account's requests: on by itself, except in `up` without --public-url
+    #[arg(long, env = "PINFOLD_RATE_LIMITS", value_name = "on|off")]
+    pub(crate) rate_limits: Option<Switch>,
+    /// Denylist file in the compact format of IPIP-383; reloaded when it changes
+    #[arg(long, env = "PINFOLD_DENYLIST", value_name = "FILE")]
+    pub(crate) denylist: Option<PathBuf>,
+    /// Peer ids of the operator's own nodes, whose word settles a pin
+    #[arg(long, env = "PINFOLD_OPERATOR_NODE", value_delimiter = ',', value_name = "PEER_ID")]
+    pub(crate) operator_node: Vec<String>,
+    /// Log every request
+    #[arg(long, env = "PINFOLD_ACCESS_LOG", default_value = "on", value_name = "on|off")]
+    pub(crate) access_log: Switch,
+    /// Send traces to this OTLP collector, such as http://127.0.0.1:4318
+    #[arg(long, env = "PINFOLD_OTLP", value_name = "URL")]
+    pub(crate) otlp: Option<String>,
+    /// Let pins be fetched from private and loopback addresses: on by itself only in `up` without
+    /// --public-url
+    #[arg(long, env = "PINFOLD_ALLOW_PRIVATE_ADDRESSES", value_name = "on|off")]
+    pub(crate) allow_private_addresses: Option<Switch>,
+}
+
+/// What `up` and `node run` share.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// Where the gateway over held content listens
+    #[arg(long, env = "PINFOLD_GATEWAY", default_value = "127.0.0.1:8071", value_name = "ADDRESS")]
+    pub(crate) gateway: SocketAddr,
+    /// Domain under which each DAG has its own origin, such as ipfs.example.org
+    #[arg(long, env = "PINFOLD_GATEWAY_DOMAIN", value_name = "DOMAIN")]
+    pub(crate) gateway_domain: Option<String>,
+    /// Multiaddrs that the IPFS peer listens on
+    #[arg(long, env = "PINFOLD_SWARM", default_value = "/ip4/127.0.0.1/tcp/4071", value_delimiter = ',',
+          value_name = "MULTIADDR")]
+    pub(crate) swarm: Vec<String>,
+    /// Multiaddrs told to others instead of those listened on
+    #[arg(long, env = "PINFOLD_ANNOUNCE", value_delimiter = ',', value_name = "MULTIADDR")]
+    pub(crate) announce: Vec<String>,
+    /// The public IPFS network to look for content in
+    #[arg(long, env = "PINFOLD_NETWORK", default_value = "amino", value_name = "NETWORK")]
+    pub(crate) network: NetworkName,
+    /// Peers to join the network through, instead of the built-in ones
+    #[arg(long, env = "PINFOLD_BOOTSTRAP", value_delimiter = ',', value_name = "MULTIADDR")]
+    pub(crate) bootstrap: Vec<String>,
+    /// Delegated routers to ask for providers
+    #[arg(long, env = "PINFOLD_ROUTER", value_delimiter = ',', value_name = "URL")]
+    pub(crate) router: Vec<String>,
+    /// Trustless gateways to fetch from when no peer has a block
+    #[arg(long, env = "PINFOLD_HTTP_GATEWAY", value_delimiter = ',', value_name = "URL")]
+    pub(crate) http_gateway: Vec<String>,
+    /// Disk space that the node may use
+    #[arg(long, env = "PINFOLD_CAPACITY", default_value = "100GB", value_name = "SIZE")]
+    pub(crate) capacity: ByteSize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NetworkName {
+    /// No public network
+    None,
+    /// The Amino DHT, which Kubo and most of IPFS use
+    Amino,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    #[value(alias = "true")]
+    On,
+    #[value(alias = "false")]
+    Off,
+}
+
+impl Switch {
+    pub(crate) fn is_on(self) -> bool {
+        self == Self::On
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// Run the node in a data folder for a service
+    Run(Box<NodeRunArgs>),
+    /// Print the node's peer id, which the operator names to the service
+    Id {
+        /// The node's data folder
+        #[arg(long, env = "PINFOLD_DATA", default_value_os_t = crate::config::default_data(), value_name = "DIR")]
+        data: PathBuf,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct NodeRunArgs {
+    /// Folder for everything that is kept
+    #[arg(long, env = "PINFOLD_DATA", default_value_os_t = crate::config::default_data(), value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// The service's endpoint; remembered in the data folder
+    #[arg(long, env = "PINFOLD_SERVICE", value_name = "URL")]
+    pub(crate) service: Option<String>,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token; it is printed once, alone, on standard output
+    Create {
+        #[command(flatten)]
+        data: DataArgs,
+        /// What to call it
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// The account that it acts for
+        #[arg(long, default_value = crate::commands::DEFAULT_ACCOUNT, value_name = "ACCOUNT")]
+        account: String,
+        /// What it may do
+        #[arg(long, default_value = "pins:read,pins:write", value_delimiter = ',', value_name = "SCOPES")]
+        scope: Vec<String>,
+        /// When it ends, such as 30d
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        expires: Option<Duration>,
+    },
+    /// List tokens
+    Ls {
+        #[command(flatten)]
+        data: DataArgs,
+        /// Only this account's
+        #[arg(long, value_name = "ACCOUNT")]
+        account: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revoke a token; it stops working at once
+    Revoke {
+        #[command(flatten)]
+        data: DataArgs,
+        /// Its id, from `token ls`
+        id: uuid::Uuid,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AccountCommand {
+    /// Make an account
+    Create {
+        #[command(flatten)]
+        data: DataArgs,
+        /// Its name
+        name: String,
+        /// What it may store
+        #[arg(long, default_value = "20GB", value_name = "SIZE")]
+        quota: ByteSize,
+    },
+    /// List accounts with what they use
+    Ls {
+        #[command(flatten)]
+        data: DataArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change what an account may store
+    Quota {
+        #[command(flatten)]
+        data: DataArgs,
+        /// Its name
+        name: String,
+        /// The new limit
+        size: ByteSize,
+    },
+    /// Refuse an account's tokens; its pins are kept
+    Disable {
+        #[command(flatten)]
+        data: DataArgs,
+        /// Its name
+        name: String,
+    },
+    /// Accept a disabled account's tokens again
+    Enable {
+        #[command(flatten)]
+        data: DataArgs,
+        /// Its name
+        name: String,
+    },
+    /// Remove an account with its tokens and pins
+    Rm {
+        #[command(flatten)]
+        data: DataArgs,
+        /// Its name
+        name: String,
+        /// Really; what it alone pins is deleted from the nodes
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Print an account's pins, one JSON object a line
+    Export {
+        #[command(flatten)]
+        data: DataArgs,
+        /// Its name
+        name: String,
+    },
+}
+
+/// A client of any endpoint.
+#[derive(Debug, Args)]
+pub(crate) struct PinArgs {
+    /// The endpoint
+    #[arg(long, global = true, env = "PINFOLD_ENDPOINT", default_value = "http://127.0.0.1:8070",
+          value_name = "URL")]
+    pub(crate) endpoint: String,
+    /// File that holds the access token; default: `token` in the data folder of `pinfold up`
+    #[arg(long, global = true, env = "PINFOLD_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: PinCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PinCommand {
+    /// Pin a CID and wait until it is pinned
+    Add {
+        /// The CID
+        cid: String,
+        /// A name to find it by
+        #[arg(long)]
+        name: Option<String>,
+        /// Multiaddrs of peers that have it
+        #[arg(long, value_delimiter = ',', value_name = "MULTIADDR")]
+        origin: Vec<String>,
+        /// Do not wait
+        #[arg(long)]
+        background: bool,
+    },
+    /// List pins, newest first
+    Ls {
+        /// Statuses wanted
+        #[arg(long, default_value = "queued,pinning,pinned,failed", value_delimiter = ',')]
+        status: Vec<String>,
+        /// Only pins with this name
+        #[arg(long)]
+        name: Option<String>,
+        /// Only pins of these CIDs
+        #[arg(long, value_delimiter = ',')]
+        cid: Vec<String>,
+    },
+    /// Remove pins by their request ids
+    Rm {
+        /// Request ids
+        #[arg(required = true)]
+        requestid: Vec<String>,
+    },
+    /// Show one pin
+    Status {
+        /// Its request id
+        requestid: String,
+    },
+    /// Pin every CID of a file: one a line, a name may follow after a space
+    Import {
+        /// The file; `-` reads standard input
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DenylistCommand {
+    /// Add a rule, such as /ipfs/CID or /ipfs/CID/path/*
+    Add {
+        #[command(flatten)]
+        data: DataArgs,
+        /// The rule
+        rule: String,
+    },
+    /// Remove a rule
+    Rm {
+        #[command(flatten)]
+        data: DataArgs,
+        /// The rule
+        rule: String,
+    },
+    /// List the rules in the database
+    Ls {
+        #[command(flatten)]
+        data: DataArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Add the rules of a file in the compact format of IPIP-383
+    Import {
+        #[command(flatten)]
+        data: DataArgs,
+        /// The file
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QueueCommand {
+    /// List what is not held yet
+    Ls {
+        #[command(flatten)]
+        data: DataArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try waiting contents again now
+    Retry {
+        #[command(flatten)]
+        data: DataArgs,
+        /// Only this root
+        cid: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// The file to write; must not exist
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// The backup
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MigrateArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// Also reread every block and recompute its hash; `up` must not run
+    #[arg(long)]
+    pub(crate) blocks: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `MIN/TARGET`, such as `2/3`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Replicas {
+    pub(crate) min: u32,
+    pub(crate) target: u32,
+}
+
+/// The most copies of one content.
+const MAX_REPLICAS: u32 = 64;
+
+impl FromStr for Replicas {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed = text.split_once('/').and_then(|(min, target)| Some((min.parse().ok()?, target.parse().ok()?)));
+        match parsed {
+            Some((min, target)) if 1 <= min && min <= target && target <= MAX_REPLICAS => Ok(Self { min, target }),
+            _ => Err(format!(
+                "expected MIN/TARGET such as 2/3, with 1 <= MIN <= TARGET <= {MAX_REPLICAS}, got {text:?}"
+            )),
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}; write 90s, 15m, 4h or 30d"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn replicas_are_ordered() {
+        assert_eq!("2/3".parse(), Ok(Replicas { min: 2, target: 3 }));
+        for wrong in ["", "2", "0/1", "3/2", "1/65", "a/b"] {
+            assert!(wrong.parse::<Replicas>().is_err(), "{wrong}");
+        }
+    }
+}
