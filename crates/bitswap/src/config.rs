@@ -1,0 +1,34 @@
+//! Settings.
+
+use std::time::Duration;
+
+/// What can be set. The defaults suit a node on anything from a Raspberry Pi
+/// up; the bounds that protect memory are constants beside the code that they
+/// bound.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How long a peer that sent wrong bytes is banned.
+    pub ban: Duration,
+    /// The most bytes that are expected from one peer at a time.
+    pub peer_window_bytes: usize,
+    /// The most bytes that one session holds in flight and undelivered.
+    pub session_window_bytes: usize,
+    /// The most wants that one peer is asked at a time. Kubo keeps 1,024 of a
+    /// peer and silently drops most of the rest.
+    pub peer_window_wants: usize,
+    /// A peer that answers nothing for this long, while it owes answers and
+    /// nothing better is known of its pace, is considered to stall.
+    pub stall: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            ban: Duration::from_secs(600),
+            peer_window_bytes: 16 << 20,
+            session_window_bytes: 32 << 20,
+            peer_window_wants: 512,
+            stall: Duration::from_secs(5),
+        }
+    }
+}

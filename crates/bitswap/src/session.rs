@@ -1,0 +1,121 @@
+//! A session: what one fetch wants, from whom, and what comes of it.
+
+use bytes::Bytes;
+use cid::Cid;
+use libp2p::PeerId;
+
+/// What comes of a session's wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A wanted block, once per wanted CID. Its hash has been recomputed.
+    Block {
+        /// The CID as it was wanted.
+        cid: Cid,
+        /// Its bytes, in memory of their own.
+        data: Bytes,
+        /// Who sent it.
+        from: PeerId,
+    },
+    /// A peer says that it does not have a wanted block. The CID stays wanted:
+    /// from other peers, and later from this one again.
+    DontHave {
+        /// The CID as it was wanted.
+        cid: Cid,
+        /// Who says so.
+        from: PeerId,
+    },
+    /// A peer of the session was banned and disconnected; it is no longer one
+    /// of the session's.
+    PeerBanned {
+        /// Who.
+        peer: PeerId,
+        /// Why.
+        reason: BanReason,
+    },
+    /// A peer of the session is no longer connected. It stays one of the
+    /// session's and is asked again when it is back; what it owed is asked of
+    /// others.
+    PeerGone(PeerId),
+    /// Nobody delivers these: every connected peer of the session lacks them
+    /// or has let its time pass. They stay wanted and are asked for again with
+    /// growing pauses. Told once, and again only after something of the
+    /// session has arrived in between.
+    Stalled {
+        /// The CIDs as they were wanted, at most 64 of them.
+        cids: Vec<Cid>,
+    },
+    /// Something is wanted and no peer of the session is connected. Told once
+    /// each time that it becomes so.
+    NoPeers,
+}
+
+/// Why a peer is banned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BanReason {
+    /// It owed blocks and sent bytes that are none of those.
+    WrongBytes,
+    /// It sent more blocks that nobody asked for than can be an accident.
+    Unsolicited,
+    /// It broke the protocol: a message or block too large, or one that
+    /// cannot be decoded.
+    Protocol,
+    /// The application said so.
+    Application,
+}
+
+/// Why a CID cannot be wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refused {
+    /// An identity CID holds its content itself: decode it.
+    Identity,
+    /// Longer than the 168 bytes that peers accept.
+    TooLong,
+    /// Its hash function is not known, so that no answer could be verified.
+    UnknownHash,
+    /// The session wants as much as it may: `MAX_SESSION_WANTS`.
+    TooMany,
+}
+
+/// What one fetch wants, from whom, and what comes of it.
+///
+/// Dropping it cancels its wants. It is also a [`futures::Stream`] of
+/// [`Event`]s.
+#[derive(Debug)]
+pub struct Session {}
+
+impl Session {
+    /// Makes a peer one of the session's, connected or not: it is asked while
+    /// it is connected. At most `MAX_SESSION_PEERS`; false when that is full
+    /// or the peer is banned.
+    pub fn add_peer(&self, _peer: PeerId) -> bool {
+        unimplemented!()
+    }
+
+    /// Asks a peer nothing more for this session. What it still sends counts.
+    pub fn remove_peer(&self, _peer: &PeerId) {
+        unimplemented!()
+    }
+
+    /// Wants CIDs, roughly in this order after what is wanted already. One
+    /// that is wanted already is not wanted twice. Returns those that cannot
+    /// be wanted, which is none as a rule.
+    pub fn want(&self, _cids: impl IntoIterator<Item = Cid>) -> Vec<(Cid, Refused)> {
+        unimplemented!()
+    }
+
+    /// Wants these no longer. An event about them that waits already may
+    /// still come.
+    pub fn cancel(&self, _cids: &[Cid]) {
+        unimplemented!()
+    }
+
+    /// CIDs wanted and not yet arrived.
+    pub fn wanted(&self) -> usize {
+        unimplemented!()
+    }
+
+    /// The next event; `None` when the behaviour is gone. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Event> {
+        unimplemented!()
+    }
+}
