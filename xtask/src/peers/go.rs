@@ -1,0 +1,63 @@
+//! Peers written in Go, built from their modules. Each has a `go.mod` of its
+//! own: together their versions of the shared libraries would mix.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    cache::{Cache, checkout},
+    process::{exists_with, run},
+};
+
+/// Builds Kubo's `ipfs`, in the version that `e2e/kubo/go.mod` requires.
+pub(crate) fn kubo(cache: &Cache) -> Result<PathBuf> {
+    let version = required("kubo", "github.com/ipfs/kubo")?;
+    let folder = cache.entry(&format!("kubo-{version}"), |folder| {
+        build("kubo", "github.com/ipfs/kubo/cmd/ipfs", &folder.join("ipfs"))
+    })?;
+    Ok(folder.join("ipfs"))
+}
+
+fn build(module: &str, package: &str, binary: &std::path::Path) -> Result<()> {
+    if !exists_with("go", "version") {
+        anyhow::bail!(
+            "Go is missing: install Go 1.26 or newer from https://go.dev/dl/ and put it on the PATH"
+        );
+    }
+    let mut command = Command::new("go");
+    command.current_dir(checkout().join("e2e").join(module));
+    // `-mod=readonly`: what is built is what the committed go.sum names.
+    command.args(["build", "-mod=readonly", "-trimpath", "-ldflags=-s -w", "-o"]).arg(binary).arg(package);
+    run(&mut command)
+}
+
+/// The version of a dependency in the `go.mod` of `e2e/<module>`.
+fn required(module: &str, dependency: &str) -> Result<String> {
+    let path = checkout().join("e2e").join(module).join("go.mod");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    version(&text, dependency).with_context(|| format!("{} does not require {dependency}", path.display()))
+}
+
+fn version(go_mod: &str, dependency: &str) -> Option<String> {
+    go_mod.lines().find_map(|line| {
+        let line = line.trim().trim_start_matches("require ");
+        let version = line.strip_prefix(dependency)?.strip_prefix(' ')?;
+        version.split_whitespace().next().map(str::to_owned)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version;
+
+    #[test]
+    fn a_version_is_read_from_either_form_of_requirement() {
+        assert_eq!(version("require a/b v1.2.3\n", "a/b").as_deref(), Some("v1.2.3"));
+        assert_eq!(
+            version("require (\n\ta/bc v9\n\ta/b v1.2.3 // indirect\n)", "a/b").as_deref(),
+            Some("v1.2.3")
+        );
+        assert_eq!(version("module a/b\n", "a/b"), None);
+    }
+}

@@ -1,0 +1,68 @@
+//! The peers and tools of the tests: what each is, in which version, and how
+//! it comes into the cache. Only package registries are needed: Go's module
+//! proxy, npm, PyPI, crates.io and Debian's archive.
+
+mod go;
+mod js;
+mod postgres;
+mod python;
+mod rust;
+
+use std::{path::PathBuf, process::Command};
+
+use anyhow::Result;
+
+use crate::cache::Cache;
+
+pub(crate) use rust::cargo_deny;
+
+/// Where each peer of the tests is.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    /// The `ipfs` of Kubo.
+    pub(crate) kubo: PathBuf,
+    /// A Node.js that Helia runs on.
+    pub(crate) node: PathBuf,
+    /// Folder with Helia and its script.
+    pub(crate) helia: PathBuf,
+    /// Folder with the official compliance suite.
+    pub(crate) compliance: PathBuf,
+    /// The `schemathesis` command.
+    pub(crate) schemathesis: PathBuf,
+    /// Folder of PostgreSQL's programs, where it could be had.
+    pub(crate) postgres: Option<PathBuf>,
+}
+
+impl Peers {
+    /// Installs what is missing.
+    pub(crate) fn install(cache: &Cache) -> Result<Self> {
+        Ok(Self {
+            kubo: go::kubo(cache)?,
+            node: js::node(cache)?,
+            helia: js::packages(cache, "helia")?,
+            compliance: js::packages(cache, "compliance")?,
+            schemathesis: python::schemathesis(cache)?,
+            postgres: postgres::install()?,
+        })
+    }
+
+    /// Tells a test command where the peers are.
+    pub(crate) fn announce(&self, command: &mut Command) {
+        for (name, path) in self.list() {
+            command.env(name, path);
+        }
+    }
+
+    /// Names of the environment's variables, and the paths.
+    pub(crate) fn list(&self) -> Vec<(&'static str, &PathBuf)> {
+        let mut list = vec![
+            ("PINFOLD_E2E_KUBO", &self.kubo),
+            ("PINFOLD_E2E_NODEJS", &self.node),
+            ("PINFOLD_E2E_HELIA", &self.helia),
+            ("PINFOLD_E2E_COMPLIANCE", &self.compliance),
+            ("PINFOLD_E2E_SCHEMATHESIS", &self.schemathesis),
+        ];
+        list.extend(self.postgres.as_ref().map(|path| ("PINFOLD_E2E_POSTGRES", path)));
+        list
+    }
+}
