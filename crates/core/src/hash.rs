@@ -135,6 +135,13 @@ pub fn multihash(code: u64, bytes: &[u8]) -> Result<Multihash, HashError> {
     Multihash::wrap(code, digest).map_err(|_| HashError::Function(code))
 }
 
+/// The longest digest of some bytes; none where the function is not accepted
+/// or is the identity one.
+pub(crate) fn longest(code: u64, bytes: &[u8]) -> Option<Multihash> {
+    let mut buffer = [0; MAX_DIGEST];
+    Multihash::wrap(code, compute(code, bytes, &mut buffer).ok()?).ok()
+}
+
 fn matches(equal: bool) -> Result<(), HashError> {
     if equal { Ok(()) } else { Err(HashError::Mismatch) }
 }

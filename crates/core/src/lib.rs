@@ -22,6 +22,7 @@
 
 pub mod address;
 pub mod content;
+pub mod denylist;
 pub mod hash;
 pub mod links;
 pub mod manifest;
