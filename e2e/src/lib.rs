@@ -1,1 +1,24 @@
-//! Placeholder.
+//! Real peers against a real Pinfold: what the tests in `tests/` share.
+//!
+//! A test runs in a [`place::Place`], a folder of its own in which it starts
+//! processes: [`pinfold::Pinfold`], [`kubo::Kubo`], [`postgres::Postgres`].
+//! Each listens on loopback alone, knows no peer that the test does not name,
+//! and is killed when its guard is dropped. When a test fails, the ends of
+//! their logs are printed.
+//!
+//! Nothing here uses the product's crates: what is checked from outside must
+//! not share the code that it checks.
+//!
+//! `cargo xtask e2e [FILE]` installs the peers and says where they are.
+
+pub mod api;
+pub mod car;
+pub mod data;
+pub mod kubo;
+pub mod pinfold;
+pub mod place;
+pub mod postgres;
+pub mod process;
+pub mod wait;
+
+pub use place::{test, test_within};

@@ -1,0 +1,83 @@
+//! Reads a CAR (version 1) and checks every block's hash, so that a test
+//! knows that a DAG is held whole and right.
+
+use std::{collections::BTreeMap, io::Cursor};
+
+use anyhow::{Context, Result, bail, ensure};
+use cid::Cid;
+use sha2::{Digest, Sha256};
+
+/// Codes of the hash functions that tests use.
+const IDENTITY: u64 = 0x00;
+const SHA2_256: u64 = 0x12;
+
+/// The blocks of a CAR by CID.
+pub fn read(car: &[u8]) -> Result<BTreeMap<Cid, Vec<u8>>> {
+    let (_header, mut rest) = section(car)?;
+    let mut blocks = BTreeMap::new();
+    while !rest.is_empty() {
+        let (block, after) = section(rest)?;
+        let mut cursor = Cursor::new(block);
+        let cid = Cid::read_bytes(&mut cursor)?;
+        let data = &block[usize::try_from(cursor.position())?..];
+        verify(&cid, data)?;
+        blocks.insert(cid, data.to_vec());
+        rest = after;
+    }
+    Ok(blocks)
+}
+
+/// Checks that `data` is what `cid` names.
+pub fn verify(cid: &Cid, data: &[u8]) -> Result<()> {
+    let digest = match cid.hash().code() {
+        IDENTITY => data.to_vec(),
+        SHA2_256 => Sha256::digest(data).to_vec(),
+        other => bail!("no test uses the hash function {other:#x}"),
+    };
+    ensure!(digest == cid.hash().digest(), "the bytes of {cid} are wrong");
+    Ok(())
+}
+
+/// Splits what a varint counts from what follows.
+fn section(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
+    let mut length = 0_usize;
+    for (index, byte) in bytes.iter().enumerate().take(9) {
+        length |= usize::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return bytes[index + 1..].split_at_checked(length).context("the CAR is cut short");
+        }
+    }
+    bail!("the CAR has no length where one is due")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A header, then the raw block `hello` under its CID.
+    fn example() -> Vec<u8> {
+        let mut car = vec![2, 0xa0, 0x00, 41, 1, 0x55, 0x12, 0x20];
+        car.extend(Sha256::digest(b"hello"));
+        car.extend(b"hello");
+        car
+    }
+
+    #[test]
+    fn a_right_block_is_read() {
+        let blocks = read(&example()).unwrap();
+        assert_eq!(blocks.into_values().collect::<Vec<_>>(), [b"hello".to_vec()]);
+    }
+
+    #[test]
+    fn a_wrong_block_is_an_error() {
+        let mut car = example();
+        *car.last_mut().unwrap() ^= 1;
+        assert!(read(&car).is_err());
+    }
+
+    #[test]
+    fn a_car_cut_short_is_an_error() {
+        let car = example();
+        assert!(read(&car[..car.len() - 1]).is_err());
+    }
+}

@@ -1,0 +1,133 @@
+//! A PostgreSQL that a test starts, with a cluster of its own.
+
+use std::{
+    os::unix::fs::{MetadataExt, chown},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use tokio::process::Command;
+
+use crate::{
+    place::Place,
+    process::{Daemon, command, finish, free_port, peer},
+    wait::eventually,
+};
+
+const READY: Duration = Duration::from_secs(30);
+const STOP: Duration = Duration::from_secs(30);
+
+/// The user that Debian's package makes; the server refuses to run as root.
+const USER: &str = "postgres";
+
+/// A running server with one empty database `pinfold`.
+#[derive(Debug)]
+pub struct Postgres {
+    programs: PathBuf,
+    data: PathBuf,
+    log: PathBuf,
+    port: u16,
+    daemon: Option<Daemon>,
+}
+
+impl Postgres {
+    /// Makes a cluster, starts it and makes the database.
+    pub async fn start(place: &Place, name: &str) -> Result<Self> {
+        let programs = peer("PINFOLD_E2E_POSTGRES")?;
+        let data = place.folder(name)?;
+        let mut server = Self { programs, data, log: place.log(name), port: free_port()?, daemon: None };
+        server.make_cluster().await?;
+        server.resume().await?;
+        server.tool("createdb", &["pinfold"]).await?;
+        Ok(server)
+    }
+
+    /// How the product connects to it.
+    pub fn url(&self) -> String {
+        format!("postgres://{USER}@127.0.0.1:{}/pinfold", self.port)
+    }
+
+    /// Starts the server (again).
+    pub async fn resume(&mut self) -> Result<()> {
+        ensure!(self.daemon.is_none(), "the server runs already");
+        let mut command = self.unprivileged("postgres")?;
+        command.arg("-D").arg(&self.data).args(["-p", &self.port.to_string(), "-h", "127.0.0.1", "-k", ""]);
+        self.daemon = Some(Daemon::start("postgres", &mut command, &self.log)?);
+        eventually("PostgreSQL to accept connections", READY, async || {
+            self.tool("pg_isready", &[]).await.map(Some)
+        })
+        .await
+    }
+
+    /// Ends the server at once (SIGQUIT's work by SIGKILL: recovery follows).
+    pub async fn kill(&mut self) -> Result<()> {
+        self.daemon.take().context("the server does not run")?.kill().await?;
+        // Its helpers end by themselves, and the next start waits for them.
+        Ok(())
+    }
+
+    /// Stops the server; sessions are ended.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.tool_on_cluster("pg_ctl", &["stop", "-m", "fast", "-w"]).await?;
+        self.daemon.take().context("the server does not run")?.terminate(STOP).await?;
+        Ok(())
+    }
+
+    async fn make_cluster(&self) -> Result<()> {
+        let owner = owner().await?;
+        chown(&self.data, Some(owner), None)?;
+        // The test's folder is for its owner alone; the server passes through.
+        let parent = self.data.parent().context("a folder of a place has a parent")?;
+        pass_through(parent)?;
+        self.tool_on_cluster("initdb", &["-U", USER, "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"])
+            .await
+    }
+
+    /// Runs a client program against the server.
+    async fn tool(&self, program: &str, arguments: &[&str]) -> Result<()> {
+        let mut command = command(self.programs.join(program));
+        command.args(["-h", "127.0.0.1", "-U", USER, "-p", &self.port.to_string()]).args(arguments);
+        finish(&mut command, program).await?.success(program).map(|_| ())
+    }
+
+    /// Runs a program on the cluster's files.
+    async fn tool_on_cluster(&self, program: &str, arguments: &[&str]) -> Result<()> {
+        let mut command = self.unprivileged(program)?;
+        command.arg("-D").arg(&self.data).args(arguments);
+        finish(&mut command, program).await?.success(program).map(|_| ())
+    }
+
+    /// A command of the server, as a user that it accepts.
+    fn unprivileged(&self, program: &str) -> Result<Command> {
+        let program = self.programs.join(program);
+        if !is_root()? {
+            return Ok(command(program));
+        }
+        let mut command = command("setpriv");
+        command
+            .args(["--reuid", USER, "--regid", USER, "--init-groups", "--pdeathsig", "KILL", "--"])
+            .arg(program);
+        Ok(command)
+    }
+}
+
+fn is_root() -> Result<bool> {
+    Ok(std::fs::metadata("/proc/self").map(|own| own.uid() == 0).unwrap_or(false))
+}
+
+/// The number of the user that the server runs as.
+async fn owner() -> Result<u32> {
+    let mut command = Command::new("id");
+    if is_root()? {
+        command.args(["-u", USER]);
+    } else {
+        command.arg("-u");
+    }
+    Ok(finish(&mut command, "id").await?.success("id")?.text()?.parse()?)
+}
+
+fn pass_through(folder: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    Ok(std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o711))?)
+}
