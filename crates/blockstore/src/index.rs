@@ -1,0 +1,328 @@
+//! The index: an LSM tree without a log, because the segments are its log.
+//!
+//! Changes go to memory; [`Index::rotate`] and [`Index::flush`] move all of
+//! them to disk in one atomic step, together with the [`Checkpoint`] that says
+//! up to where the index has seen the segments. So what is on disk is always
+//! the state of one moment, and never later than what the segments have synced.
+//!
+//! Keys begin with a letter: `b` block, `i` block without references, `x` lost
+//! block, `r` root, `w` walk, `l` list chunk, `d` walk whose list is to be
+//! released, `s` segment, `m` checkpoint.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lsm_tree::config::{
+    BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry, PartitioningPolicy, PinningPolicy,
+};
+use lsm_tree::{
+    AbstractTree as _, AnyTree, Cache, Config, DescriptorTable, Guard as _, IterGuardImpl, SeqNo,
+    SequenceNumberCounter, Slice,
+};
+
+use crate::Error;
+use crate::state::{BlockEntry, Checkpoint, Location, RootEntry, SegmentStat, WalkId, chunk_key};
+
+/// The most files of the index that are open at a time.
+const MAX_OPEN: usize = 32;
+
+/// The size of one file of the index, in bytes: 60,000 blocks or so, and what
+/// a compaction rewrites at least.
+const TABLE_BYTES: u64 = 4 << 20;
+
+/// Bits for each key in the filters that answer "not held" without a read:
+/// one answer in a hundred is wrong and costs that read.
+const FILTER_BITS: f32 = 10.0;
+
+/// Reads see the newest change.
+const NEWEST: SeqNo = SeqNo::MAX;
+
+/// The index of one store.
+pub(crate) struct Index {
+    tree: AnyTree,
+    sequence: SequenceNumberCounter,
+    disk_bytes: AtomicU64,
+    /// Where to leave word that the index is to be rebuilt.
+    marker: PathBuf,
+}
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Index").finish_non_exhaustive()
+    }
+}
+
+/// Pairs of the index in the order of their keys, as of one moment.
+pub(crate) struct Pairs(Box<dyn DoubleEndedIterator<Item = IterGuardImpl> + Send>);
+
+impl Iterator for Pairs {
+    type Item = Result<(Slice, Slice), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.0.next()?.into_inner().map_err(|error| failed(&error)))
+    }
+}
+
+impl Index {
+    /// Opens or creates the index in `dir`.
+    pub(crate) fn open(dir: &Path, cache_bytes: u64) -> Result<Self, Error> {
+        let sequence = SequenceNumberCounter::default();
+        let filter = FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(FILTER_BITS));
+        let tree = Config::new(dir, sequence.clone(), SequenceNumberCounter::default())
+            .use_cache(Arc::new(Cache::with_capacity_bytes(cache_bytes)))
+            .use_descriptor_table(Some(Arc::new(DescriptorTable::new(MAX_OPEN))))
+            .filter_policy(FilterPolicy::all(filter))
+            // Everything large goes through the cache, whose size is bounded.
+            .filter_block_partitioning_policy(PartitioningPolicy::all(true))
+            .index_block_partitioning_policy(PartitioningPolicy::all(true))
+            .filter_block_pinning_policy(PinningPolicy::all(false))
+            .index_block_pinning_policy(PinningPolicy::all(false))
+            .open()
+            .map_err(|error| failed(&error))?;
+        sequence.fetch_max(tree.get_highest_seqno().map_or(1, |highest| highest + 1));
+        let disk_bytes = AtomicU64::new(tree.disk_space());
+        Ok(Self { tree, sequence, disk_bytes, marker: marker(dir) })
+    }
+
+    /// Leaves word that the index is to be rebuilt at the next opening.
+    pub(crate) fn mark_for_rebuild(&self) {
+        let marked = File::create(&self.marker).and_then(|_| self.sync_marker());
+        if let Err(error) = marked {
+            let path = self.marker.display();
+            tracing::error!(%error, %path, "cannot mark the index for rebuilding; delete it by hand");
+        }
+    }
+
+    /// The index is whole.
+    pub(crate) fn clear_mark(&self) -> Result<(), Error> {
+        let removed = match std::fs::remove_file(&self.marker) {
+            Err(source) if source.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(source) => Err(source),
+            Ok(()) => self.sync_marker(),
+        };
+        removed.map_err(|source| Error::Io { action: "remove", path: self.marker.clone(), source })
+    }
+
+    fn sync_marker(&self) -> std::io::Result<()> {
+        self.marker.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+    }
+
+    fn get(&self, key: &Key) -> Result<Option<Slice>, Error> {
+        self.outcome(self.tree.get(key.as_slice(), NEWEST))
+    }
+
+    /// The decoded value of `key`. One that does not decode has the index's
+    /// own checksums right: something else wrote it.
+    fn get_as<T>(&self, key: &Key, decode: fn(&[u8]) -> Option<T>) -> Result<Option<T>, Error> {
+        let Some(value) = self.get(key)? else {
+            return Ok(None);
+        };
+        decode(&value).map(Some).ok_or_else(|| {
+            self.mark_for_rebuild();
+            malformed()
+        })
+    }
+
+    /// Turns the tree's error into ours; where more than space is missing, the
+    /// index is rebuilt at the next opening.
+    fn outcome<T>(&self, result: lsm_tree::Result<T>) -> Result<T, Error> {
+        result.map_err(|error| {
+            let error = failed(&error);
+            if matches!(error, Error::Index { .. }) {
+                self.mark_for_rebuild();
+            }
+            error
+        })
+    }
+
+    fn set(&self, key: &Key, value: &[u8]) {
+        self.tree.insert(key.as_slice(), value, self.sequence.next());
+    }
+
+    fn remove(&self, key: &Key) {
+        self.tree.remove(key.as_slice(), self.sequence.next());
+    }
+
+    /// All pairs whose key begins with `prefix`, as of now.
+    pub(crate) fn pairs(&self, prefix: &[u8]) -> Pairs {
+        Pairs(self.tree.prefix(prefix, self.sequence.get(), None))
+    }
+
+    /// Bytes that changes occupy in memory, roughly.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.tree.active_memtable().size()
+    }
+
+    /// Bytes that the index occupies on disk, as of the last flush.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.disk_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Closes the set of changes that the next [`Index::flush`] writes.
+    /// Nothing else changes the index meanwhile.
+    pub(crate) fn rotate(&self) {
+        self.tree.rotate_memtable();
+    }
+
+    /// Moves the changes before the last [`Index::rotate`] to disk, durably
+    /// and all at once, and merges files where there are too many.
+    pub(crate) fn flush(&self) -> Result<(), Error> {
+        let lock = self.tree.get_flush_lock();
+        // No read needs an older state: iterators hold on to theirs.
+        let flushed = self.tree.flush(&lock, self.sequence.get());
+        drop(lock);
+        self.outcome(flushed)?;
+        let strategy = lsm_tree::compaction::Leveled::default().with_table_target_size(TABLE_BYTES);
+        let compacted = self.tree.compact(Arc::new(strategy), self.sequence.get());
+        self.disk_bytes.store(self.tree.disk_space(), Ordering::Relaxed);
+        self.outcome(compacted).map(drop)
+    }
+
+    /// Rewrites the index into one sorted run, without anything superseded.
+    pub(crate) fn compact(&self) -> Result<(), Error> {
+        let compacted = self.tree.major_compact(TABLE_BYTES, self.sequence.get());
+        self.disk_bytes.store(self.tree.disk_space(), Ordering::Relaxed);
+        self.outcome(compacted).map(drop)
+    }
+}
+
+/// Typed access.
+impl Index {
+    pub(crate) fn block(&self, multihash: &[u8]) -> Result<Option<BlockEntry>, Error> {
+        self.get_as(&Key::new(b'b', multihash), BlockEntry::decode)
+    }
+
+    pub(crate) fn set_block(&self, multihash: &[u8], entry: BlockEntry) {
+        self.set(&Key::new(b'b', multihash), &entry.encode());
+    }
+
+    pub(crate) fn remove_block(&self, multihash: &[u8]) {
+        self.remove(&Key::new(b'b', multihash));
+    }
+
+    /// Notes that a held block has no reference, since `since`, in seconds of
+    /// Unix time.
+    pub(crate) fn set_idle(&self, multihash: &[u8], since: u64) {
+        self.set(&Key::new(b'i', multihash), &since.to_le_bytes());
+    }
+
+    pub(crate) fn remove_idle(&self, multihash: &[u8]) {
+        self.remove(&Key::new(b'i', multihash));
+    }
+
+    pub(crate) fn set_lost(&self, multihash: &[u8]) {
+        self.set(&Key::new(b'x', multihash), &[]);
+    }
+
+    pub(crate) fn remove_lost(&self, multihash: &[u8]) {
+        self.remove(&Key::new(b'x', multihash));
+    }
+
+    pub(crate) fn root(&self, key: &[u8]) -> Result<Option<RootEntry>, Error> {
+        self.get_as(&Key::new(b'r', key), RootEntry::decode)
+    }
+
+    pub(crate) fn set_root(&self, key: &[u8], entry: &RootEntry) {
+        self.set(&Key::new(b'r', key), &entry.encode());
+    }
+
+    pub(crate) fn remove_root(&self, key: &[u8]) {
+        self.remove(&Key::new(b'r', key));
+    }
+
+    /// How many chunks a walk's list has.
+    pub(crate) fn chunks(&self, walk: WalkId) -> Result<u32, Error> {
+        let decode = |value: &[u8]| value.try_into().ok().map(u32::from_le_bytes);
+        Ok(self.get_as(&Key::new(b'w', &walk.to_be_bytes()), decode)?.unwrap_or(0))
+    }
+
+    pub(crate) fn set_chunks(&self, walk: WalkId, chunks: u32) {
+        self.set(&Key::new(b'w', &walk.to_be_bytes()), &chunks.to_le_bytes());
+    }
+
+    pub(crate) fn remove_walk(&self, walk: WalkId) {
+        self.remove(&Key::new(b'w', &walk.to_be_bytes()));
+        self.remove(&Key::new(b'd', &walk.to_be_bytes()));
+    }
+
+    /// Notes that a walk's list is to be released.
+    pub(crate) fn set_dead(&self, walk: WalkId) {
+        self.set(&Key::new(b'd', &walk.to_be_bytes()), &[]);
+    }
+
+    pub(crate) fn chunk(&self, walk: WalkId, number: u32) -> Result<Option<Location>, Error> {
+        self.get_as(&Key::new(b'l', &chunk_key(walk, number)), Location::decode)
+    }
+
+    pub(crate) fn set_chunk(&self, walk: WalkId, number: u32, location: Location) {
+        let mut value = Vec::with_capacity(12);
+        location.encode(&mut value);
+        self.set(&Key::new(b'l', &chunk_key(walk, number)), &value);
+    }
+
+    pub(crate) fn remove_chunk(&self, walk: WalkId, number: u32) {
+        self.remove(&Key::new(b'l', &chunk_key(walk, number)));
+    }
+
+    pub(crate) fn set_segment(&self, segment: u32, stat: SegmentStat) {
+        self.set(&Key::new(b's', &segment.to_be_bytes()), &stat.encode());
+    }
+
+    pub(crate) fn remove_segment(&self, segment: u32) {
+        self.remove(&Key::new(b's', &segment.to_be_bytes()));
+    }
+
+    pub(crate) fn checkpoint(&self) -> Result<Option<Checkpoint>, Error> {
+        self.get_as(&Key::new(b'm', &[]), Checkpoint::decode)
+    }
+
+    pub(crate) fn set_checkpoint(&self, checkpoint: &Checkpoint) {
+        self.set(&Key::new(b'm', &[]), &checkpoint.encode());
+    }
+}
+
+/// A key on the stack: a letter and what follows it.
+struct Key {
+    bytes: [u8; 1 + crate::MAX_ROOT_KEY_BYTES],
+    len: usize,
+}
+
+impl Key {
+    /// `rest` is cut to the length of the longest key there is, a root's,
+    /// which is checked where it enters.
+    fn new(letter: u8, rest: &[u8]) -> Self {
+        let mut bytes = [0; 1 + crate::MAX_ROOT_KEY_BYTES];
+        bytes[0] = letter;
+        let len = rest.len().min(crate::MAX_ROOT_KEY_BYTES);
+        bytes[1..=len].copy_from_slice(&rest[..len]);
+        Self { bytes, len: len + 1 }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// Where word is left that the index in `dir` is to be rebuilt.
+pub(crate) fn marker(dir: &Path) -> PathBuf {
+    dir.with_extension("rebuild")
+}
+
+/// An entry of the index does not decode.
+pub(crate) fn malformed() -> Error {
+    Error::Index { reason: "an entry is malformed".into() }
+}
+
+fn failed(error: &lsm_tree::Error) -> Error {
+    match error {
+        lsm_tree::Error::Io(source)
+            if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
+        {
+            Error::DiskFull { path: "index".into() }
+        }
+        other => Error::Index { reason: other.to_string() },
+    }
+}

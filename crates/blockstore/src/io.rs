@@ -1,0 +1,186 @@
+//! The files under a store, behind two small traits.
+//!
+//! [`DiskIo`] is what runs. Tests put a file system of their own underneath
+//! that loses or tears what was not synced, or refuses to write.
+
+use std::fmt::Debug;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, IoSlice, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// One directory of append-only files.
+pub trait Io: Debug + Send + Sync {
+    /// The names of the files in the directory, in any order.
+    ///
+    /// # Errors
+    /// The system's.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// Creates a file, which must not exist. It is certain to exist after a
+    /// power loss only once [`Io::sync_dir`] has returned.
+    ///
+    /// # Errors
+    /// The system's.
+    fn create(&self, name: &str) -> io::Result<Arc<dyn AppendFile>>;
+
+    /// Opens an existing file.
+    ///
+    /// # Errors
+    /// The system's.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn AppendFile>>;
+
+    /// Removes a file. It is certain to be gone after a power loss only once
+    /// [`Io::sync_dir`] has returned.
+    ///
+    /// # Errors
+    /// The system's.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes creations and removals durable.
+    ///
+    /// # Errors
+    /// The system's.
+    fn sync_dir(&self) -> io::Result<()>;
+
+    /// Where a file lies, for messages.
+    fn path(&self, name: &str) -> PathBuf;
+}
+
+/// A file that grows at its end and is read anywhere.
+pub trait AppendFile: Debug + Send + Sync {
+    /// Its length in bytes.
+    ///
+    /// # Errors
+    /// The system's.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether it has no bytes.
+    ///
+    /// # Errors
+    /// The system's.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Writes all of `parts` at the end. After an error any part of them may
+    /// have been written.
+    ///
+    /// # Errors
+    /// The system's.
+    fn append(&self, parts: &mut [IoSlice<'_>]) -> io::Result<()>;
+
+    /// Fills `buffer` from `offset` on.
+    ///
+    /// # Errors
+    /// The system's; `UnexpectedEof` where the file ends before.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Makes the file's bytes and length durable.
+    ///
+    /// # Errors
+    /// The system's. What was not durable before is then in an unknown state.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Cuts the file to `len` bytes.
+    ///
+    /// # Errors
+    /// The system's.
+    fn truncate(&self, len: u64) -> io::Result<()>;
+}
+
+/// The most slices that one `writev` takes on Linux and macOS.
+const MAX_SLICES: usize = 1024;
+
+/// A directory of the operating system.
+#[derive(Debug)]
+pub struct DiskIo {
+    dir: PathBuf,
+}
+
+impl DiskIo {
+    /// Uses `dir`, and creates it, durably, where it does not exist.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn new(dir: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            File::open(parent)?.sync_all()?;
+        }
+        Ok(Self { dir: dir.to_owned() })
+    }
+}
+
+impl Io for DiskIo {
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.dir)? {
+            // A name that is not UTF-8 is none of ours.
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn AppendFile>> {
+        let file = OpenOptions::new().read(true).append(true).create_new(true).open(self.dir.join(name))?;
+        Ok(Arc::new(DiskFile(file)))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn AppendFile>> {
+        let file = OpenOptions::new().read(true).append(true).open(self.dir.join(name))?;
+        Ok(Arc::new(DiskFile(file)))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.dir.join(name))
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        File::open(&self.dir)?.sync_all()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+}
+
+/// A file opened for appending: every write goes to its end.
+#[derive(Debug)]
+struct DiskFile(File);
+
+impl AppendFile for DiskFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn append(&self, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+        let mut rest = parts;
+        while !rest.is_empty() {
+            let batch = rest.len().min(MAX_SLICES);
+            match (&self.0).write_vectored(&rest[..batch]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => IoSlice::advance_slices(&mut rest, written),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        // On macOS std's sync_data is F_FULLFSYNC, which reaches the platter.
+        self.0.sync_data()
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+}

@@ -1,0 +1,58 @@
+//! How a store is opened.
+
+use std::time::Duration;
+
+/// Settings of a [`Store`](crate::Store). All of them may differ from one
+/// opening to the next.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The most that the store may occupy on disk, in bytes: segments and
+    /// index, with what waits to be reclaimed. Blocks beyond it are refused
+    /// with [`Error::Full`](crate::Error::Full); the few bytes that are needed
+    /// to release roots and to compact are not.
+    pub capacity_bytes: u64,
+    /// The size at which a segment is closed and the next one begun, in
+    /// bytes; at most 2 GiB. A segment exceeds it by at most one batch.
+    pub segment_bytes: u64,
+    /// How much is written, in bytes, before a sync is begun in the
+    /// background.
+    pub sync_bytes: u64,
+    /// How long a block stays after its last reference is gone, so that a pin
+    /// which replaces another, or comes back, finds its blocks.
+    pub reclaim_delay: Duration,
+    /// Memory for cached parts of the index, in bytes.
+    pub cache_bytes: u64,
+    /// The index's changes are kept in memory up to this size, in bytes,
+    /// before they are moved to disk.
+    pub index_memory_bytes: u64,
+    /// Whether a thread of the store syncs in the background. Without it the
+    /// writer that exceeds `sync_bytes` does it itself: for tools and tests
+    /// that need every step in order.
+    pub background: bool,
+}
+
+/// The longest segment, in bytes, that offsets of 32 bits and one batch above
+/// the limit leave room for.
+const MAX_SEGMENT_BYTES: u64 = 2 << 30;
+
+impl Options {
+    /// These options with what cannot work replaced by what can.
+    pub(crate) fn bounded(mut self) -> Self {
+        self.segment_bytes = self.segment_bytes.min(MAX_SEGMENT_BYTES);
+        self
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            capacity_bytes: u64::MAX,
+            segment_bytes: 256 << 20,
+            sync_bytes: 16 << 20,
+            reclaim_delay: Duration::from_secs(3600),
+            cache_bytes: 4 << 20,
+            index_memory_bytes: 4 << 20,
+            background: true,
+        }
+    }
+}

@@ -1,0 +1,473 @@
+//! The store's handle.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::background::{Background, Signal};
+use crate::index::{Pairs, malformed};
+use crate::inner::Inner;
+use crate::io::{DiskIo, Io};
+use crate::meter::Meter;
+use crate::recover::recover;
+use crate::roots::check_key;
+use crate::segments::Segments;
+use crate::state::{HeldList, RootEntry, WalkId};
+use crate::sync::{Covered, SyncPoint};
+use crate::{Block, Error, Multihash, Options, Walk, format};
+
+/// An open block store. Clones share it; the last one to go, and the last
+/// walk, sync and close it.
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Handle>);
+
+/// What goes with the last handle, in this order: the thread, the store, the
+/// lock.
+#[derive(Debug)]
+struct Handle {
+    background: Option<Background>,
+    inner: Arc<Inner>,
+    _lock: File,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.background = None;
+        // An index that knows all makes the next opening quick; without it
+        // that one replays.
+        if let Err(error) = self.inner.checkpoint() {
+            tracing::warn!(%error, "the block store was closed without its last checkpoint");
+        }
+    }
+}
+
+/// The state of a root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootState {
+    /// A walk has begun and none has completed.
+    Fetching,
+    /// A walk has completed: every block was held and durable. It stays so
+    /// while the root is walked again.
+    Held,
+}
+
+/// What the store knows of a root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootInfo {
+    /// Its state.
+    pub state: RootState,
+    /// The bytes given to [`Walk::complete`]; empty before.
+    pub meta: Bytes,
+    /// The length of its list, in blocks; 0 before it is held.
+    pub blocks: u64,
+    /// The sum of the lengths of those blocks, in bytes.
+    pub bytes: u64,
+}
+
+/// What the store holds and occupies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Blocks that can be read, with those that wait to be reclaimed.
+    pub blocks: u64,
+    /// The sum of their lengths, in bytes.
+    pub block_bytes: u64,
+    /// Bytes on disk: segments and index.
+    pub disk_bytes: u64,
+    /// [`Options::capacity_bytes`].
+    pub capacity_bytes: u64,
+}
+
+/// What [`Store::reclaim`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reclaimed {
+    /// Blocks removed.
+    pub blocks: u64,
+    /// The sum of their lengths, in bytes.
+    pub block_bytes: u64,
+    /// Segments deleted after what lives in them was copied.
+    pub segments: u64,
+    /// Bytes that were copied for that.
+    pub copied_bytes: u64,
+}
+
+/// What [`Store::scrub`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// Blocks read and verified.
+    pub blocks: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Blocks found damaged; they are lost now.
+    pub lost: u64,
+    /// Whether every block was visited; otherwise it was told to stop.
+    pub finished: bool,
+}
+
+/// What [`Store::check`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Check {
+    /// Roots whose lists were read.
+    pub roots: u64,
+    /// Blocks that were compared.
+    pub blocks: u64,
+    /// How many differences there are.
+    pub differences: u64,
+    /// The first of them.
+    pub examples: Vec<Difference>,
+}
+
+/// A stored fact that a recount does not confirm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// A block's stored number of references is not that of the lists.
+    References {
+        /// The block.
+        multihash: Multihash,
+        /// References as stored.
+        stored: u64,
+        /// References in the lists.
+        counted: u64,
+    },
+    /// A block in a held root's list is not held.
+    Missing {
+        /// The block.
+        multihash: Multihash,
+    },
+    /// A sum that the store keeps differs from the recounted one.
+    Sum {
+        /// Which sum.
+        what: &'static str,
+        /// As stored.
+        stored: u64,
+        /// As counted.
+        counted: u64,
+    },
+}
+
+/// What a root's state and meta say.
+pub(crate) fn info(held: Option<HeldList>, meta: &[u8]) -> RootInfo {
+    RootInfo {
+        state: if held.is_some() { RootState::Held } else { RootState::Fetching },
+        meta: Bytes::copy_from_slice(meta),
+        blocks: held.map_or(0, |held| held.blocks),
+        bytes: held.map_or(0, |held| held.bytes),
+    }
+}
+
+/// The multihashes of a root in the order of its walk. Ends with an error
+/// where the root is released or fetched anew meanwhile.
+#[derive(Debug)]
+pub struct List {
+    inner: Arc<Inner>,
+    walk: WalkId,
+    chunks: std::ops::Range<u32>,
+    chunk: std::vec::IntoIter<Multihash>,
+}
+
+impl Iterator for List {
+    type Item = Result<Multihash, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(multihash) = self.chunk.next() {
+                return Some(Ok(multihash));
+            }
+            match self.inner.expect_chunk(self.walk, self.chunks.next()?) {
+                Ok(chunk) => self.chunk = chunk.into_iter(),
+                Err(error) => {
+                    self.chunks = 0..0;
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}
+
+/// All roots by key, with their state.
+pub struct Roots(Pairs);
+
+impl std::fmt::Debug for Roots {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Roots").finish_non_exhaustive()
+    }
+}
+
+impl Iterator for Roots {
+    type Item = Result<(Vec<u8>, RootInfo), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let (key, value) = match self.0.next()? {
+                Ok(pair) => pair,
+                Err(error) => return Some(Err(error)),
+            };
+            match RootEntry::decode(&value) {
+                None => return Some(Err(malformed())),
+                Some(entry) if entry.root.is_released() => {}
+                Some(entry) => return Some(Ok((key[1..].to_vec(), info(entry.root.held, &entry.root.meta)))),
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Opens the store in `dir`, which is created if it does not exist.
+    /// Replays what the index lacks; a torn tail is cut off and logged.
+    ///
+    /// # Errors
+    /// [`Error::Locked`], [`Error::NewerFormat`], [`Error::NotAStore`], and
+    /// those of reading and writing.
+    pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
+        let dir = dir.as_ref();
+        let segments = dir.join("segments");
+        let created = DiskIo::new(dir).and_then(|_| DiskIo::new(&segments));
+        let io = created.map_err(|source| Error::Io { action: "create", path: segments, source })?;
+        Self::open_on(Arc::new(io), dir, options)
+    }
+
+    /// Opens the store in `dir` with its segments on `io` instead of in
+    /// `dir/segments`: for tests of what a disk can do. Everything else is in
+    /// `dir`, which has to exist.
+    ///
+    /// # Errors
+    /// Those of [`Store::open`].
+    pub fn open_on(io: Arc<dyn Io>, dir: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
+        let dir = dir.as_ref();
+        let options = options.bounded();
+        let lock = format::lock(dir)?;
+        let store = format::identify(dir, !Segments::new(Arc::clone(&io), 0).list()?.is_empty())?;
+        let segments = Segments::new(io, store);
+        let recovered = recover(dir, &segments, store, &options)?;
+        let sync = SyncPoint::default();
+        let (segment, offset) = (recovered.writer.segment, recovered.writer.len);
+        sync.advance(Covered { written: 0, segment, offset });
+        let inner = Arc::new(Inner {
+            options,
+            store,
+            segments,
+            index: recovered.index,
+            writer: Mutex::new(recovered.writer),
+            sync,
+            protected: Mutex::default(),
+            walks: Mutex::default(),
+            maintenance: Mutex::default(),
+            checkpointing: Mutex::default(),
+            signal: Signal::default(),
+            lost: AtomicU64::new(recovered.lost),
+            meter: Meter::new(),
+        });
+        let background = if inner.options.background { Some(start(&inner, dir)?) } else { None };
+        Ok(Self(Arc::new(Handle { background, inner, _lock: lock })))
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.0.inner
+    }
+
+    /// Appends the blocks that are not held yet. They can be read when it
+    /// returns; they are durable with the next sync. After an error some of
+    /// them may be held.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::DiskFull`], [`Error::Poisoned`],
+    /// [`Error::Io`], [`Error::Index`].
+    pub fn put(&self, blocks: &[Block]) -> Result<(), Error> {
+        self.inner().put(blocks)
+    }
+
+    /// The block's bytes, checked against their checksum, or `None` where it
+    /// is not held. A damaged block is never returned: it becomes lost.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Index`].
+    pub fn get(&self, multihash: &Multihash) -> Result<Option<Bytes>, Error> {
+        self.inner().get(multihash)
+    }
+
+    /// Whether the block is held, from the index alone.
+    ///
+    /// # Errors
+    /// [`Error::Index`].
+    pub fn has(&self, multihash: &Multihash) -> Result<bool, Error> {
+        Ok(self.size(multihash)?.is_some())
+    }
+
+    /// The block's length in bytes, from the index alone; `None` where it is
+    /// not held.
+    ///
+    /// # Errors
+    /// [`Error::Index`].
+    pub fn size(&self, multihash: &Multihash) -> Result<Option<u64>, Error> {
+        self.inner().held(multihash)
+    }
+
+    /// Begins or resumes the fetch of a root. What an unfinished walk of the
+    /// same root referred to, and the list of a root that is held, stay
+    /// protected until this one completes or is abandoned.
+    ///
+    /// # Errors
+    /// [`Error::WalkInProgress`], [`Error::BadRootKey`], those of writing.
+    pub fn begin(&self, root_key: &[u8]) -> Result<Walk, Error> {
+        check_key(root_key)?;
+        if !self.inner().walks.lock().insert(root_key.to_vec()) {
+            return Err(Error::WalkInProgress);
+        }
+        Walk::begin(self.clone(), root_key).inspect_err(|_| {
+            self.inner().walks.lock().remove(root_key);
+        })
+    }
+
+    /// Forgets a root, whatever its state, and releases its references.
+    /// Returns whether there was one. A walk that is going on ends with
+    /// [`Error::Released`]. Durable when it returns.
+    ///
+    /// # Errors
+    /// Those of writing and syncing.
+    pub fn release(&self, root_key: &[u8]) -> Result<bool, Error> {
+        check_key(root_key)?;
+        let released = self.inner().release_root(root_key)?;
+        released.map_or(Ok(false), |written| self.inner().sync_to(written).map(|()| true))
+    }
+
+    /// Makes everything that was put before durable. Calls at the same time
+    /// share one sync.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], [`Error::Io`].
+    pub fn sync(&self) -> Result<(), Error> {
+        self.inner().sync_all()
+    }
+
+    /// What is known, durably, of a root.
+    ///
+    /// # Errors
+    /// [`Error::Index`], [`Error::BadRootKey`], those of syncing.
+    pub fn root(&self, root_key: &[u8]) -> Result<Option<RootInfo>, Error> {
+        check_key(root_key)?;
+        let Some(entry) = self.inner().index.root(root_key)? else {
+            return Ok(None);
+        };
+        self.inner().make_durable(entry.location)?;
+        let root = entry.root;
+        Ok((!root.is_released()).then(|| info(root.held, &root.meta)))
+    }
+
+    /// All roots with their state, ordered by key, as they were, durably, at
+    /// the call.
+    ///
+    /// # Errors
+    /// Those of syncing.
+    pub fn roots(&self) -> Result<Roots, Error> {
+        let pairs = self.inner().index.pairs(b"r");
+        self.inner().sync_all()?;
+        Ok(Roots(pairs))
+    }
+
+    /// The list of a held root in the order of its walk; `None` where the
+    /// root is not held.
+    ///
+    /// # Errors
+    /// [`Error::Index`], [`Error::BadRootKey`].
+    pub fn list(&self, root_key: &[u8]) -> Result<Option<List>, Error> {
+        check_key(root_key)?;
+        let held = self.inner().index.root(root_key)?.and_then(|entry| entry.root.held);
+        Ok(held.map(|held| self.list_of(held)))
+    }
+
+    fn list_of(&self, held: HeldList) -> List {
+        let inner = Arc::clone(&self.0.inner);
+        List { inner, walk: held.walk, chunks: 0..held.chunks, chunk: Vec::new().into_iter() }
+    }
+
+    /// Up to `limit` lost blocks: referred to, found damaged, and not put
+    /// again since. Survives a restart.
+    ///
+    /// # Errors
+    /// [`Error::Index`].
+    pub fn lost(&self, limit: usize) -> Result<Vec<Multihash>, Error> {
+        let keys = self.inner().index.pairs(b"x").take(limit);
+        keys.map(|pair| Multihash::from_bytes(&pair?.0[1..]).map_err(|_| malformed())).collect()
+    }
+
+    /// How many blocks, and lists of roots, were found damaged since the store
+    /// was opened. Cheap; when it has grown, ask [`Store::lost`], and
+    /// [`Store::roots`] for roots that are to be fetched again.
+    #[must_use]
+    pub fn lost_count(&self) -> u64 {
+        self.inner().lost.load(Ordering::Relaxed)
+    }
+
+    /// The keys of the held roots whose lists have any of `multihashes`.
+    /// Reads every list: for repairs, not for every day.
+    ///
+    /// # Errors
+    /// [`Error::Index`], [`Error::Damaged`].
+    pub fn roots_with(&self, multihashes: &[Multihash]) -> Result<Vec<Vec<u8>>, Error> {
+        let wanted: HashSet<Vec<u8>> = multihashes.iter().map(Multihash::to_bytes).collect();
+        let mut roots = Vec::new();
+        for pair in self.inner().index.pairs(b"r") {
+            let (key, value) = pair?;
+            let entry = RootEntry::decode(&value).ok_or_else(malformed)?;
+            let Some(held) = entry.root.held else {
+                continue;
+            };
+            for multihash in self.list_of(held) {
+                if wanted.contains(&multihash?.to_bytes()) {
+                    roots.push(key[1..].to_vec());
+                    break;
+                }
+            }
+        }
+        Ok(roots)
+    }
+
+    /// Rereads every block and recomputes checksum and multihash, at most
+    /// `bytes_per_second`, until `should_stop` says so. Damaged ones are lost.
+    /// The lists of roots are reread too: a held root whose list is damaged is
+    /// in [`RootState::Fetching`] again.
+    ///
+    /// # Errors
+    /// [`Error::Index`], [`Error::Io`].
+    pub fn scrub(&self, bytes_per_second: u64, should_stop: impl Fn() -> bool) -> Result<Scrubbed, Error> {
+        self.inner().scrub(bytes_per_second, &should_stop)
+    }
+
+    /// Removes blocks that have been without a reference for the reclaim
+    /// delay, then compacts segments until little is wasted. Stops early, and
+    /// safely, when `should_stop` says so.
+    ///
+    /// # Errors
+    /// Those of reading, writing and syncing. Nothing that is referred to is
+    /// lost by any of them.
+    pub fn reclaim(&self, should_stop: impl Fn() -> bool) -> Result<Reclaimed, Error> {
+        self.inner().reclaim(&should_stop)
+    }
+
+    /// What the store holds and occupies.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.inner().usage()
+    }
+
+    /// Recounts every block's references and the store's sums from the lists
+    /// and compares. Writers wait meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Index`], [`Error::Damaged`].
+    pub fn check(&self) -> Result<Check, Error> {
+        self.inner().check()
+    }
+}
+
+fn start(inner: &Arc<Inner>, dir: &Path) -> Result<Background, Error> {
+    Background::start(inner).map_err(|source| Error::Io {
+        action: "start a thread for",
+        path: dir.to_owned(),
+        source,
+    })
+}
