@@ -31,3 +31,4 @@ pub mod policy;
 mod protobuf;
 pub mod quota;
 pub mod status;
+pub mod unixfs;

@@ -7,7 +7,7 @@
 
 mod dag_cbor;
 mod dag_json;
-mod dag_pb;
+pub(crate) mod dag_pb;
 
 use crate::content::{self, Cid};
 use crate::policy::{self, CodecName, PolicyError};
