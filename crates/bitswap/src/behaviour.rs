@@ -1,56 +1,111 @@
 //! The behaviour for the swarm.
 
 use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
+use futures_timer::Delay;
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
-    ToSwarm, dummy,
+    CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
+    THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId};
 
+use crate::handler::Handler;
+use crate::shared::Shared;
 use crate::{Blocks, Config, Handle};
+
+/// A connection from or to a banned peer is denied.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("{0} is banned from Bitswap for another {1} s")]
+struct Banned(PeerId, u64);
 
 /// Speaks Bitswap with every connected peer.
 ///
 /// It never dials; it disconnects and denies banned peers. It emits no event:
 /// everything is told through [`Handle`] and [`Session`](crate::Session).
-/// The swarm must run on a tokio runtime.
-pub struct Behaviour {}
+/// The swarm must run on a tokio runtime, on whose threads for blocking work
+/// blocks are read.
+#[derive(Debug)]
+pub struct Behaviour {
+    shared: Arc<Shared>,
+    timer: Option<(Instant, Delay)>,
+}
 
 impl Behaviour {
     /// Makes a behaviour, which goes into a swarm, and its handle.
-    pub fn new(_config: Config, _blocks: Arc<dyn Blocks>) -> (Self, Handle) {
-        (Self {}, Handle {})
+    pub fn new(config: Config, blocks: Arc<dyn Blocks>) -> (Self, Handle) {
+        let shared = Arc::new(Shared::new(config, blocks));
+        (Self { shared: shared.clone(), timer: None }, Handle::new(shared))
+    }
+
+    fn handler(&self, id: ConnectionId, peer: PeerId) -> Result<Handler, ConnectionDenied> {
+        if let Some(left) = self.shared.client.lock().banned(&peer, Instant::now()) {
+            return Err(ConnectionDenied::new(Banned(peer, left.as_secs())));
+        }
+        Ok(Handler::new(peer, id, self.shared.clone()))
+    }
+
+    /// Calls the client when it is time.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) {
+        loop {
+            let now = Instant::now();
+            let Some(at) = self.shared.client.lock().tick_at() else {
+                self.timer = None;
+                return;
+            };
+            if at <= now {
+                self.shared.client.lock().tick(now);
+                self.shared.gauge(now);
+                continue;
+            }
+            let (set, delay) = self.timer.get_or_insert_with(|| (at, Delay::new(at - now)));
+            if *set != at {
+                *set = at;
+                delay.reset(at - now);
+            }
+            if Pin::new(delay).poll(cx).is_pending() {
+                return;
+            }
+            self.timer = None;
+        }
+    }
+}
+
+impl Drop for Behaviour {
+    fn drop(&mut self) {
+        self.shared.client.lock().shut_down();
     }
 }
 
 impl NetworkBehaviour for Behaviour {
-    type ConnectionHandler = dummy::ConnectionHandler;
+    type ConnectionHandler = Handler;
     type ToSwarm = Infallible;
 
     fn handle_established_inbound_connection(
         &mut self,
-        _: ConnectionId,
-        _: PeerId,
+        id: ConnectionId,
+        peer: PeerId,
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(dummy::ConnectionHandler)
+        self.handler(id, peer)
     }
 
     fn handle_established_outbound_connection(
         &mut self,
-        _: ConnectionId,
-        _: PeerId,
+        id: ConnectionId,
+        peer: PeerId,
         _: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(dummy::ConnectionHandler)
+        self.handler(id, peer)
     }
 
     fn on_swarm_event(&mut self, _: FromSwarm) {}
@@ -59,7 +114,12 @@ impl NetworkBehaviour for Behaviour {
         match event {}
     }
 
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        self.shared.swarm.register(cx.waker());
+        self.poll_timer(cx);
+        if let Some(peer_id) = self.shared.client.lock().take_disconnect() {
+            return Poll::Ready(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::All });
+        }
         Poll::Pending
     }
 }

@@ -1,48 +1,61 @@
 //! The handle in front of the [`Behaviour`](crate::Behaviour).
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cid::Cid;
 use libp2p::PeerId;
 
+use crate::shared::Shared;
 use crate::{BanReason, Session};
 
 /// Opens sessions, tells what goes on. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Handle {}
+pub struct Handle {
+    shared: Arc<Shared>,
+}
 
 impl Handle {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
     /// Opens a session without peers and wants.
     pub fn new_session(&self) -> Session {
-        unimplemented!()
+        Session::new(self.shared.clone())
     }
 
     /// Tells the server that these blocks are held now, so that peers that
-    /// asked for them in vain get them. Bounded: call it with any number.
-    pub fn notify_new(&self, _cids: impl IntoIterator<Item = Cid>) {
-        unimplemented!()
+    /// asked for them in vain get them.
+    pub fn notify_new(&self, cids: impl IntoIterator<Item = Cid>) {
+        for cid in cids {
+            let mut server = self.shared.server.lock();
+            if server.is_awaited(&cid) {
+                server.notify(&cid, |peer| self.shared.blocks.size(peer, &cid));
+            }
+        }
     }
 
     /// Bans a peer for [`Config::ban`](crate::Config::ban) and disconnects it,
     /// for example because the content it served cannot be decoded.
-    pub fn ban(&self, _peer: PeerId, _reason: BanReason) {
-        unimplemented!()
+    pub fn ban(&self, peer: PeerId, reason: BanReason) {
+        self.shared.client.lock().ban(peer, reason, Instant::now());
     }
 
     /// How much longer a peer is banned, if it is. Connections from and to a
     /// banned peer are denied by the [`Behaviour`](crate::Behaviour).
-    pub fn banned(&self, _peer: &PeerId) -> Option<Duration> {
-        unimplemented!()
+    pub fn banned(&self, peer: &PeerId) -> Option<Duration> {
+        self.shared.client.lock().banned(peer, Instant::now())
     }
 
     /// Every banned peer with the time that its ban still lasts.
     pub fn bans(&self) -> Vec<(PeerId, Duration)> {
-        unimplemented!()
+        self.shared.client.lock().bans(Instant::now())
     }
 
     /// What is held and queued at this moment.
     pub fn stats(&self) -> Stats {
-        unimplemented!()
+        self.shared.stats(Instant::now())
     }
 }
 

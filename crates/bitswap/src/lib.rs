@@ -24,9 +24,16 @@
 
 mod behaviour;
 mod blocks;
+mod client;
 mod config;
 mod handle;
+mod handler;
+mod link;
+mod metrics;
+mod server;
 mod session;
+mod shared;
+mod wire;
 
 pub use behaviour::Behaviour;
 pub use blocks::{Blocks, NoBlocks};

@@ -1,8 +1,17 @@
 //! A session: what one fetch wants, from whom, and what comes of it.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
 use bytes::Bytes;
 use cid::Cid;
 use libp2p::PeerId;
+
+use crate::client::SessionId;
+use crate::shared::Shared;
 
 /// What comes of a session's wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +31,14 @@ pub enum Event {
         /// The CID as it was wanted.
         cid: Cid,
         /// Who says so.
+        from: PeerId,
+    },
+    /// A peer begins to send a block of more than 2 MiB in answer to this,
+    /// which is refused. The CID is no longer wanted.
+    TooLarge {
+        /// The CID as it was wanted.
+        cid: Cid,
+        /// Who sends it.
         from: PeerId,
     },
     /// A peer of the session was banned and disconnected; it is no longer one
@@ -72,50 +89,79 @@ pub enum Refused {
     TooLong,
     /// Its hash function is not known, so that no answer could be verified.
     UnknownHash,
-    /// The session wants as much as it may: `MAX_SESSION_WANTS`.
+    /// The session wants as much as it may.
     TooMany,
 }
 
 /// What one fetch wants, from whom, and what comes of it.
 ///
 /// Dropping it cancels its wants. It is also a [`futures::Stream`] of
-/// [`Event`]s.
+/// [`Event`]s. Blocks that the session has not taken fill its
+/// [window](crate::Config::session_window_bytes): one that is not polled asks
+/// for nothing more.
 #[derive(Debug)]
-pub struct Session {}
+pub struct Session {
+    id: SessionId,
+    shared: Arc<Shared>,
+}
 
 impl Session {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let id = shared.client.lock().open();
+        Self { id, shared }
+    }
+
     /// Makes a peer one of the session's, connected or not: it is asked while
-    /// it is connected. At most `MAX_SESSION_PEERS`; false when that is full
-    /// or the peer is banned.
-    pub fn add_peer(&self, _peer: PeerId) -> bool {
-        unimplemented!()
+    /// it is connected. At most 32; false when that is full or the peer is
+    /// banned.
+    pub fn add_peer(&self, peer: PeerId) -> bool {
+        self.shared.client.lock().add_peer(self.id, peer, Instant::now())
     }
 
     /// Asks a peer nothing more for this session. What it still sends counts.
-    pub fn remove_peer(&self, _peer: &PeerId) {
-        unimplemented!()
+    pub fn remove_peer(&self, peer: &PeerId) {
+        self.shared.client.lock().remove_peer(self.id, peer, Instant::now());
     }
 
-    /// Wants CIDs, roughly in this order after what is wanted already. One
-    /// that is wanted already is not wanted twice. Returns those that cannot
-    /// be wanted, which is none as a rule.
-    pub fn want(&self, _cids: impl IntoIterator<Item = Cid>) -> Vec<(Cid, Refused)> {
-        unimplemented!()
+    /// Wants CIDs, roughly in this order after what is wanted already; at most
+    /// 65,536 at a time. One that is wanted already is not wanted twice.
+    /// Returns those that cannot be wanted, which is none as a rule.
+    pub fn want(&self, cids: impl IntoIterator<Item = Cid>) -> Vec<(Cid, Refused)> {
+        let cids: Vec<Cid> = cids.into_iter().collect();
+        self.shared.client.lock().want(self.id, cids, Instant::now())
     }
 
     /// Wants these no longer. An event about them that waits already may
     /// still come.
-    pub fn cancel(&self, _cids: &[Cid]) {
-        unimplemented!()
+    pub fn cancel(&self, cids: &[Cid]) {
+        self.shared.client.lock().cancel(self.id, cids, Instant::now());
     }
 
-    /// CIDs wanted and not yet arrived.
+    /// Blocks wanted and not yet arrived.
     pub fn wanted(&self) -> usize {
-        unimplemented!()
+        self.shared.client.lock().wanted(self.id)
     }
 
     /// The next event; `None` when the behaviour is gone. Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
-        unimplemented!()
+        poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    fn poll_event(&self, cx: &Context<'_>) -> Poll<Option<Event>> {
+        self.shared.client.lock().poll_next(self.id, cx.waker(), Instant::now())
+    }
+}
+
+impl futures::Stream for Session {
+    type Item = Event;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.poll_event(cx)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.shared.client.lock().close(self.id, Instant::now());
     }
 }

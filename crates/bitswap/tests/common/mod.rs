@@ -1,0 +1,206 @@
+//! Nodes for tests: a swarm on loopback with a block store in memory.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cid::Cid;
+use futures::StreamExt;
+use libp2p::swarm::{Config as SwarmConfig, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, noise, tcp, yamux};
+use multihash_codetable::{Code, MultihashDigest};
+use parking_lot::Mutex;
+use pinfold_bitswap::{Behaviour, Blocks, Config, Event, Handle, Session};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// The codec of raw blocks.
+pub(crate) const RAW: u64 = 0x55;
+
+/// No test waits longer than this for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Blocks in memory.
+#[derive(Default)]
+pub(crate) struct Memory {
+    blocks: Mutex<HashMap<Cid, Bytes>>,
+    pub(crate) reads: AtomicUsize,
+}
+
+impl Memory {
+    pub(crate) fn insert(&self, data: impl Into<Bytes>) -> Cid {
+        let data = data.into();
+        let cid = cid_of(&data);
+        self.blocks.lock().insert(cid, data);
+        cid
+    }
+
+    pub(crate) fn insert_as(&self, cid: Cid, data: impl Into<Bytes>) {
+        self.blocks.lock().insert(cid, data.into());
+    }
+
+    pub(crate) fn remove(&self, cid: &Cid) {
+        self.blocks.lock().remove(cid);
+    }
+}
+
+impl Blocks for Memory {
+    fn size(&self, _: &PeerId, cid: &Cid) -> Option<u32> {
+        self.blocks.lock().get(cid).map(|data| data.len() as u32)
+    }
+
+    fn get(&self, _: &PeerId, cid: &Cid) -> Option<Bytes> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.blocks.lock().get(cid).cloned()
+    }
+}
+
+pub(crate) fn cid_of(data: &[u8]) -> Cid {
+    Cid::new_v1(RAW, Code::Sha2_256.digest(data))
+}
+
+/// Bytes that differ from block to block.
+pub(crate) fn block(number: usize, length: usize) -> Bytes {
+    let mut state = number as u64 ^ 0x9e37_79b9_7f4a_7c15;
+    let mut data = Vec::with_capacity(length + 8);
+    data.extend_from_slice(&(number as u64).to_le_bytes());
+    while data.len() < length {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        data.extend_from_slice(&state.to_le_bytes());
+    }
+    data.truncate(length.max(8));
+    data.into()
+}
+
+enum Command {
+    Dial(Multiaddr),
+    Disconnect(PeerId),
+}
+
+/// A running node. Dropping it ends it.
+pub(crate) struct Node {
+    pub(crate) peer: PeerId,
+    pub(crate) address: Multiaddr,
+    pub(crate) handle: Handle,
+    pub(crate) blocks: Arc<Memory>,
+    commands: mpsc::UnboundedSender<Command>,
+    connected: Mutex<mpsc::UnboundedReceiver<PeerId>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Node {
+    pub(crate) async fn start() -> Self {
+        Self::with(Config::default()).await
+    }
+
+    pub(crate) async fn with(config: Config) -> Self {
+        let blocks = Arc::new(Memory::default());
+        let (behaviour, handle) = Behaviour::new(config, blocks.clone());
+        let mut swarm = swarm(behaviour);
+        let address = listen(&mut swarm).await;
+        let (commands, mut receiver) = mpsc::unbounded_channel();
+        let (established, connected) = mpsc::unbounded_channel();
+        let peer = *swarm.local_peer_id();
+        let task = tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    event = swarm.select_next_some() => {
+                        if let SwarmEvent::ConnectionEstablished { peer_id, .. } = event {
+                            let _ = established.send(peer_id);
+                        }
+                    }
+                    command = receiver.recv() => match command {
+                        Some(Command::Dial(address)) => swarm.dial(address).expect("dialling a valid address"),
+                        Some(Command::Disconnect(peer)) => { let _ = swarm.disconnect_peer_id(peer); }
+                        None => return,
+                    },
+                }
+            }
+        });
+        Self { peer, address, handle, blocks, commands, connected: Mutex::new(connected), task }
+    }
+
+    /// Connects to another node, and waits until that is done.
+    pub(crate) async fn connect(&self, address: &Multiaddr) {
+        self.dial(address);
+        let mut connected = self.connected.try_lock().expect("one test task uses a node");
+        tokio::time::timeout(PATIENCE, connected.recv()).await.expect("connects in time").expect("node runs");
+    }
+
+    pub(crate) fn dial(&self, address: &Multiaddr) {
+        self.commands.send(Command::Dial(address.clone())).expect("node runs");
+    }
+
+    pub(crate) fn disconnect(&self, peer: PeerId) {
+        self.commands.send(Command::Disconnect(peer)).expect("node runs");
+    }
+}
+
+/// A swarm over TCP, noise and yamux.
+pub(crate) fn swarm<B: libp2p::swarm::NetworkBehaviour>(behaviour: B) -> Swarm<B> {
+    SwarmBuilder::with_new_identity()
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, || {
+            let mut config = yamux::Config::default();
+            config.set_max_num_streams(4_096);
+            config
+        })
+        .expect("noise can be set up")
+        .with_behaviour(|_| behaviour)
+        .expect("the behaviour exists")
+        .with_swarm_config(|config: SwarmConfig| config.with_idle_connection_timeout(Duration::from_secs(60)))
+        .build()
+}
+
+pub(crate) async fn listen<B: libp2p::swarm::NetworkBehaviour>(swarm: &mut Swarm<B>) -> Multiaddr {
+    swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().expect("a valid address")).expect("loopback can be bound");
+    loop {
+        if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+            return address;
+        }
+    }
+}
+
+/// The next event, within the patience of a test.
+pub(crate) async fn next(session: &mut Session) -> Event {
+    tokio::time::timeout(PATIENCE, session.next()).await.expect("an event in time").expect("behaviour runs")
+}
+
+/// Takes blocks until so many have come; passes other events to `other`.
+pub(crate) async fn collect(
+    session: &mut Session,
+    count: usize,
+    mut other: impl FnMut(Event),
+) -> Vec<(Cid, Bytes)> {
+    let mut blocks = Vec::with_capacity(count);
+    while blocks.len() < count {
+        match next(session).await {
+            Event::Block { cid, data, .. } => {
+                assert_eq!(cid_of(&data).hash(), cid.hash());
+                blocks.push((cid, data));
+            }
+            event => other(event),
+        }
+    }
+    blocks
+}
+
+/// Waits until something is so.
+pub(crate) async fn eventually(mut condition: impl FnMut() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.expect("it becomes so in time");
+}
