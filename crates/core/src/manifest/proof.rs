@@ -94,7 +94,7 @@ pub fn verify(manifest: &Manifest, draw: Draw, proof: &Proof) -> Result<(), Proo
         return Err(ProofError::LeafLength);
     }
     let chunk = verify_chunk(descent.within, proof)?;
-    if tree_root(chunk, &proof.chunk_path) != proof.leaf.chunk_root {
+    if tree_root(&chunk, &proof.chunk_path) != proof.leaf.chunk_root {
         return Err(ProofError::ChunkRoot);
     }
     ascend(manifest, &descent.turns, proof)
@@ -182,7 +182,7 @@ struct ChunkPlace<'a> {
 }
 
 /// The chunk root to which a chunk and siblings of the right number lead.
-fn tree_root(place: ChunkPlace<'_>, siblings: &[Hash]) -> Hash {
+fn tree_root(place: &ChunkPlace<'_>, siblings: &[Hash]) -> Hash {
     let turns = turns(place.chunks, place.index);
     let mut hash = chunk_leaf(place.chunk);
     for (left, sibling) in turns.iter().rev().zip(siblings) {

@@ -1,5 +1,6 @@
 //! The hashes of both trees, and the builder that folds leaves as they come.
 
+use sha2::block_api::compress256;
 use sha2::{Digest, Sha256};
 
 use super::{BlockLeaf, CHUNK, Hash, Manifest, NO_PARENT, VERSION};
@@ -25,6 +26,11 @@ pub(super) const fn domain(prefix: u8) -> [u8; DOMAIN.len() + 1] {
 }
 
 /// The root of the tree over a block's chunks.
+///
+/// Every fetched byte passes here, so that the compression function is called
+/// directly, on the block's own bytes where they lie. It takes 19 compressions
+/// for a chunk of 16: measured on one core with SHA extensions, 1.0 GiB/s
+/// where plain SHA-256 does 1.3 (`examples/chunk_root.rs`).
 #[must_use]
 pub fn chunk_root(block: &[u8]) -> Hash {
     let mut peaks = Peaks::default();
@@ -36,20 +42,58 @@ pub fn chunk_root(block: &[u8]) -> Hash {
 
 pub(super) fn chunk_leaf(chunk: &[u8]) -> Hash {
     const DOMAIN: [u8; 20] = domain(CHUNK_LEAF);
-    let mut hasher = Sha256::new();
-    hasher.update(DOMAIN);
-    hasher.update((chunk.len() as u64).to_be_bytes());
-    hasher.update(chunk);
-    hasher.finalize().into()
+    const HEAD: usize = DOMAIN.len() + 8;
+    let length = (chunk.len() as u64).to_be_bytes();
+    let Ok(whole) = <&[u8; CHUNK]>::try_from(chunk) else {
+        return Sha256::new().chain_update(DOMAIN).chain_update(length).chain_update(chunk).finalize().into();
+    };
+    // The head and as much of the chunk as fill a block; the blocks between;
+    // what is left, and the padding.
+    let (first, rest) = whole.split_at(64 - HEAD);
+    let (middle, last) = rest.as_chunks::<64>();
+    let mut state = INITIAL;
+    let mut buffer = [0; 64];
+    buffer[..DOMAIN.len()].copy_from_slice(&DOMAIN);
+    buffer[DOMAIN.len()..HEAD].copy_from_slice(&length);
+    buffer[HEAD..].copy_from_slice(first);
+    compress256(&mut state, &[buffer]);
+    compress256(&mut state, middle);
+    compress256(&mut state, &[padded(last, HEAD + CHUNK)]);
+    output(&state)
 }
 
 pub(super) fn chunk_node(left: &Hash, right: &Hash) -> Hash {
     const DOMAIN: [u8; 20] = domain(CHUNK_NODE);
-    let mut input = [0; 84];
-    input[..20].copy_from_slice(&DOMAIN);
-    input[20..52].copy_from_slice(left);
-    input[52..].copy_from_slice(right);
-    Sha256::digest(input).into()
+    const LENGTH: usize = DOMAIN.len() + 64;
+    let mut first = [0; 64];
+    first[..20].copy_from_slice(&DOMAIN);
+    first[20..52].copy_from_slice(left);
+    first[52..].copy_from_slice(&right[..12]);
+    let mut state = INITIAL;
+    compress256(&mut state, &[first, padded(&right[12..], LENGTH)]);
+    output(&state)
+}
+
+/// The state with which SHA-256 begins: FIPS 180-4, 5.3.3.
+const INITIAL: [u32; 8] =
+    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
+
+/// The last block of an input of `length` bytes, of which `tail`, at most 55
+/// bytes, are left: FIPS 180-4, 5.1.1.
+fn padded(tail: &[u8], length: usize) -> [u8; 64] {
+    let mut block = [0; 64];
+    block[..tail.len()].copy_from_slice(tail);
+    block[tail.len()] = 0x80;
+    block[56..].copy_from_slice(&(8 * length as u64).to_be_bytes());
+    block
+}
+
+fn output(state: &[u32; 8]) -> Hash {
+    let mut hash = [0; 32];
+    for (bytes, word) in hash.as_chunks_mut::<4>().0.iter_mut().zip(state) {
+        *bytes = word.to_be_bytes();
+    }
+    hash
 }
 
 /// A subtree of the manifest: its hash, and the bytes below it.

@@ -12,20 +12,20 @@ use crate::links::{BlockError, Codec, list};
 use crate::policy::{self, MAX_BLOCK, MAX_BLOCKS, MAX_DEPTH, MAX_IDENTITY_NESTING, RootError};
 
 /// Why a DAG has no manifest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WalkError {
     /// The root cannot be pinned.
     #[error("{0}")]
     Root(#[from] RootError),
     /// A block is missing.
     #[error("the block {0} is missing")]
-    Missing(Cid),
+    Missing(Box<Cid>),
     /// A block's bytes are not those that its CID names.
     #[error("the bytes given for {0} are others: {1}")]
-    Hash(Cid, HashError),
+    Hash(Box<Cid>, HashError),
     /// A block is not valid.
     #[error("{0} is not valid: {1}")]
-    Block(Cid, BlockError),
+    Block(Box<Cid>, BlockError),
     /// More than [`MAX_BLOCKS`] blocks, or deeper than [`MAX_DEPTH`].
     #[error("the DAG exceeds {MAX_BLOCKS} blocks or a depth of {MAX_DEPTH}")]
     OverLimit,
@@ -90,15 +90,15 @@ impl Walk {
         }
         if let Some(data) = inline_data(cid) {
             if nesting >= MAX_IDENTITY_NESTING {
-                return Err(WalkError::Block(*cid, BlockError::TooDeep));
+                return Err(WalkError::Block(Box::new(*cid), BlockError::TooDeep));
             }
             return frame(cid, data, parent, nesting + 1);
         }
-        let block = get(cid).ok_or(WalkError::Missing(*cid))?;
+        let block = get(cid).ok_or(WalkError::Missing(Box::new(*cid)))?;
         if block.len() > MAX_BLOCK {
-            return Err(WalkError::Block(*cid, BlockError::TooLarge(block.len())));
+            return Err(WalkError::Block(Box::new(*cid), BlockError::TooLarge(block.len())));
         }
-        hash::verify(cid.hash(), &block).map_err(|error| WalkError::Hash(*cid, error))?;
+        hash::verify(cid.hash(), &block).map_err(|error| WalkError::Hash(Box::new(*cid), error))?;
         let index = self.list(cid, parent, &block)?;
         frame(cid, &block, index, 0)
     }
@@ -129,6 +129,6 @@ fn frame(cid: &Cid, data: &[u8], parent: u64, nesting: u32) -> Result<Option<Fra
     if Codec::of(cid.codec()).is_none() {
         return Ok(None);
     }
-    let links = list(cid.codec(), data).map_err(|error| WalkError::Block(*cid, error))?;
+    let links = list(cid.codec(), data).map_err(|error| WalkError::Block(Box::new(*cid), error))?;
     Ok(Some(Frame { links: links.into_iter(), parent, nesting }))
 }
