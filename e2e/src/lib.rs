@@ -19,6 +19,10 @@ pub mod pinfold;
 pub mod place;
 pub mod postgres;
 pub mod process;
+pub mod recount;
+pub mod scenario;
+pub mod script;
+pub mod storm;
 pub mod wait;
 
 pub use place::{test, test_within};

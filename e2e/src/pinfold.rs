@@ -1,4 +1,5 @@
-//! A Pinfold that a test starts, kills and starts again.
+//! A Pinfold that a test starts, kills and starts again: `pinfold up`, or a
+//! service and a node as processes of their own.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,77 +12,49 @@ use crate::{
     api::Api,
     place::Place,
     process::{Daemon, Finished, command, finish, free_port, peer},
+    wait::eventually,
 };
 
 /// The longest from the start to the ready line: two cores are shared with
 /// other tests, and a start after a kill recovers first.
 const READY: Duration = Duration::from_secs(30);
 
-/// A clean stop's limit, as the product promises it.
-const STOP: Duration = Duration::from_secs(10);
+/// A clean stop's limit, as the product promises it, and some for the machine.
+const STOP: Duration = Duration::from_secs(12);
 
-/// `pinfold up` with a data folder and ports of its own.
+/// The account of a service that is not `up`.
+const ACCOUNT: &str = "e2e";
+
+/// One process of the product, and how to start it again.
 #[derive(Debug)]
-pub struct Pinfold {
+pub struct Part {
     name: String,
     arguments: Vec<String>,
     log: PathBuf,
-    data: PathBuf,
-    /// Base URL of the Pinning Service API.
-    pub endpoint: String,
-    /// Base URL of the gateway.
-    pub gateway: String,
-    /// The token that the first start printed.
-    pub token: String,
     daemon: Option<Daemon>,
 }
 
-impl Pinfold {
-    /// Starts one with the given further arguments.
-    pub async fn up(place: &Place, name: &str, further: &[&str]) -> Result<Self> {
-        let data = place.folder(name)?;
-        let (api, gateway, swarm) = (free_port()?, free_port()?, free_port()?);
-        let mut arguments: Vec<String> = vec!["up".into(), "--data".into(), path(&data)?];
-        for (flag, value) in [
-            ("--api", format!("127.0.0.1:{api}")),
-            ("--gateway", format!("127.0.0.1:{gateway}")),
-            ("--swarm", format!("/ip4/127.0.0.1/tcp/{swarm}")),
-            ("--network", "none".to_owned()),
-        ] {
-            arguments.extend([flag.to_owned(), value]);
-        }
-        arguments.extend(further.iter().map(|argument| (*argument).to_owned()));
-        let mut pinfold = Self {
-            name: name.to_owned(),
-            arguments,
-            log: place.log(name),
-            data,
-            endpoint: format!("http://127.0.0.1:{api}"),
-            gateway: format!("http://127.0.0.1:{gateway}"),
-            token: String::new(),
-            daemon: None,
-        };
-        let lines = pinfold.start().await?;
-        pinfold.token = token(&lines, &pinfold.endpoint)?;
-        Ok(pinfold)
+impl Part {
+    fn new(place: &Place, name: &str, arguments: Vec<String>) -> Self {
+        Self { name: name.to_owned(), arguments, log: place.log(name), daemon: None }
     }
 
-    /// Starts it again, and returns what it printed until it was ready.
-    pub async fn start(&mut self) -> Result<Vec<String>> {
+    /// Starts it, and returns what it printed up to the line that `last` starts.
+    async fn start_until(&mut self, last: &str) -> Result<Vec<String>> {
         ensure!(self.daemon.is_none(), "{} runs already", self.name);
         let mut command = command(peer("PINFOLD_BIN")?);
-        command.args(&self.arguments).env("PINFOLD_LOG_LEVEL", "info");
+        command.args(&self.arguments);
         let mut daemon = Daemon::start(&self.name, &mut command, &self.log)?;
         let mut lines = daemon.read_until(READY, |line| line.contains(" is up.")).await?;
-        // The addresses, and the token on a first start, follow at once.
-        lines.extend(
-            daemon
-                .read_until(READY, |line| line.trim().is_empty() || line.contains("service add"))
-                .await
-                .unwrap_or_default(),
-        );
+        lines.extend(daemon.read_until(READY, |line| line.trim_start().starts_with(last)).await?);
         self.daemon = Some(daemon);
         Ok(lines)
+    }
+
+    /// Starts it again.
+    pub async fn start(&mut self) -> Result<Vec<String>> {
+        let last = if self.arguments[0] == "service" { "endpoint" } else { "swarm" };
+        self.start_until(last).await
     }
 
     /// `kill -9`.
@@ -96,22 +69,187 @@ impl Pinfold {
         Ok(())
     }
 
+    /// The process id, while it runs.
+    pub fn process(&self) -> Option<u32> {
+        self.daemon.as_ref().and_then(Daemon::id)
+    }
+}
+
+/// A Pinfold with a data folder and ports of its own.
+#[derive(Debug)]
+pub struct Pinfold {
+    /// `up`; or the service, then the node.
+    pub parts: Vec<Part>,
+    /// Names the service's data for commands on it.
+    location: Vec<String>,
+    data: PathBuf,
+    /// Base URL of the Pinning Service API.
+    pub endpoint: String,
+    /// Base URL of the gateway.
+    pub gateway: String,
+    /// The token that the first start printed.
+    pub token: String,
+}
+
+impl Pinfold {
+    /// Starts `pinfold up` with further arguments.
+    pub async fn up(place: &Place, name: &str, further: &[&str]) -> Result<Self> {
+        let data = place.folder(name)?;
+        let (api, gateway) = (free_port()?, free_port()?);
+        let mut arguments = words(&["up", "--data", text(&data)?, "--api", &format!("127.0.0.1:{api}")]);
+        arguments.extend(node_arguments(gateway)?);
+        arguments.extend(words(further));
+        let mut part = Part::new(place, name, arguments);
+        let lines = part.start_until("ipfs pin remote service add").await?;
+        let endpoint = loopback(api);
+        let token = token(&lines, &endpoint)?;
+        let location = words(&["--data", text(&data)?]);
+        Ok(Self { parts: vec![part], location, data, endpoint, gateway: loopback(gateway), token })
+    }
+
+    /// Starts a service and a node of its operator as two processes, with
+    /// further arguments for the service.
+    pub async fn split(place: &Place, name: &str, further: &[&str]) -> Result<Self> {
+        let data = place.folder(name)?;
+        let (api, gateway) = (free_port()?, free_port()?);
+        let node_data = place.folder(&format!("{name}-node"))?;
+        let node_id = run(&["node", "id", "--data", text(&node_data)?]).await?.success("node id")?.text()?;
+        let mut location = words(&["--data", text(&data)?]);
+        if let Some(at) = further.iter().position(|argument| *argument == "--database") {
+            location.extend(words(&further[at..at + 2]));
+        }
+        let mut parts = vec![
+            service(place, name, api, &node_id, &[text(&data)?], further)?,
+            node(place, &format!("{name}-node"), text(&node_data)?, &loopback(api), gateway)?,
+        ];
+        for part in &mut parts {
+            part.start().await?;
+        }
+        let mut split = Self {
+            parts,
+            location,
+            data,
+            endpoint: loopback(api),
+            gateway: loopback(gateway),
+            token: String::new(),
+        };
+        split.make_token().await?;
+        split.meet().await?;
+        Ok(split)
+    }
+
+    /// Another service process on the same data; PostgreSQL alone allows it.
+    pub async fn second_service(&self, place: &Place, name: &str) -> Result<(Part, Api)> {
+        let api = free_port()?;
+        let mut arguments = self.parts[0].arguments.clone();
+        let at =
+            arguments.iter().position(|argument| argument == "--api").context("a service has an address")?;
+        arguments[at + 1] = format!("127.0.0.1:{api}");
+        let mut part = Part::new(place, name, arguments);
+        part.start().await?;
+        Ok((part, Api::new(&loopback(api), &self.token)?))
+    }
+
+    async fn make_token(&mut self) -> Result<()> {
+        self.run(&["account", "create", ACCOUNT]).await?.success("account create")?;
+        let token = self.run(&["token", "create", "--name", "e2e", "--account", ACCOUNT]).await?;
+        self.token = token.success("token create")?.text()?;
+        Ok(())
+    }
+
+    /// Waits until the service knows its node: a pin is accepted then.
+    async fn meet(&self) -> Result<()> {
+        let api = self.api()?;
+        // An identity CID, which holds its own data.
+        let pin = eventually("the node to reach its service", READY, async || {
+            Ok(Some(api.add_cid("bafkqaaa").await?))
+        });
+        api.delete(&pin.await?.requestid).await
+    }
+
+    /// Starts all parts again, and returns what they printed.
+    pub async fn start(&mut self) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        for part in &mut self.parts {
+            lines.extend(part.start().await?);
+        }
+        Ok(lines)
+    }
+
+    /// `kill -9` for all parts.
+    pub async fn kill(&mut self) -> Result<()> {
+        for part in &mut self.parts {
+            part.kill().await?;
+        }
+        Ok(())
+    }
+
+    /// A clean stop of all parts, the node first.
+    pub async fn stop(&mut self) -> Result<()> {
+        for part in self.parts.iter_mut().rev() {
+            part.stop().await?;
+        }
+        Ok(())
+    }
+
     /// A client with the first token.
     pub fn api(&self) -> Result<Api> {
         Api::new(&self.endpoint, &self.token)
     }
 
-    /// Its data folder.
+    /// The service's data folder.
     pub fn data(&self) -> &Path {
         &self.data
     }
 
     /// Runs a command of the product, such as `token create`, on its data.
     pub async fn run(&self, arguments: &[&str]) -> Result<Finished> {
-        let mut command = command(peer("PINFOLD_BIN")?);
-        command.args(arguments).arg("--data").arg(&self.data).env("PINFOLD_LOG_LEVEL", "warn");
-        finish(&mut command, &format!("pinfold {}", arguments.join(" "))).await
+        let mut all = arguments.to_vec();
+        all.extend(self.location.iter().map(String::as_str));
+        run(&all).await
     }
+}
+
+async fn run(arguments: &[&str]) -> Result<Finished> {
+    let mut command = command(peer("PINFOLD_BIN")?);
+    command.args(arguments).env("PINFOLD_LOG_LEVEL", "warn");
+    finish(&mut command, &format!("pinfold {}", arguments.join(" "))).await
+}
+
+fn service(place: &Place, name: &str, api: u16, node: &str, data: &[&str], further: &[&str]) -> Result<Part> {
+    let mut arguments = words(&["service", "--data"]);
+    arguments.extend(words(data));
+    arguments.extend(words(&["--api", &format!("127.0.0.1:{api}"), "--operator-node", node, "--migrate"]));
+    arguments.extend(words(&[
+        "--replicas",
+        "1/1",
+        "--rate-limits",
+        "off",
+        "--allow-private-addresses",
+        "on",
+    ]));
+    arguments.extend(words(further));
+    Ok(Part::new(place, name, arguments))
+}
+
+fn node(place: &Place, name: &str, data: &str, service: &str, gateway: u16) -> Result<Part> {
+    let mut arguments = words(&["node", "run", "--data", data, "--service", service]);
+    arguments.extend(node_arguments(gateway)?);
+    Ok(Part::new(place, name, arguments))
+}
+
+/// What a node listens on, and that it looks for no other network.
+fn node_arguments(gateway: u16) -> Result<Vec<String>> {
+    let swarm = format!("/ip4/127.0.0.1/tcp/{}", free_port()?);
+    Ok(words(&["--gateway", &format!("127.0.0.1:{gateway}"), "--swarm", &swarm, "--network", "none"]))
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn loopback(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
 }
 
 /// The token in the line that a newcomer pastes.
@@ -122,6 +260,6 @@ fn token(lines: &[String], endpoint: &str) -> Result<String> {
     Ok(token.to_owned())
 }
 
-fn path(path: &Path) -> Result<String> {
-    Ok(path.to_str().context("a temporary path is UTF-8")?.to_owned())
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().context("a temporary path is UTF-8")
 }

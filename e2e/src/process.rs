@@ -94,10 +94,15 @@ impl Finished {
 
 /// Runs a command to its end.
 pub async fn finish(command: &mut Command, what: &str) -> Result<Finished> {
+    finish_within(command, what, COMMAND_LIMIT).await
+}
+
+/// Runs a command to its end, which comes within `limit`.
+pub async fn finish_within(command: &mut Command, what: &str, limit: Duration) -> Result<Finished> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let output = timeout(COMMAND_LIMIT, command.output())
+    let output = timeout(limit, command.output())
         .await
-        .with_context(|| format!("{what} ran longer than {COMMAND_LIMIT:?}"))?
+        .with_context(|| format!("{what} ran longer than {limit:?}"))?
         .with_context(|| format!("cannot start {what}"))?;
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     Ok(Finished { status: output.status, stdout: output.stdout, stderr })

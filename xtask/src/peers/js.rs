@@ -21,6 +21,9 @@ const NODE_VERSION: &str = "22.23.3";
 /// Helia 5 uses what came with this version, and so do the loader hooks.
 const NODE_MAJOR: u32 = 22;
 
+/// Names every package with its version and digest.
+const LOCK: &str = "package-lock.json";
+
 /// A Node.js that is new enough.
 pub(crate) fn node(cache: &Cache) -> Result<PathBuf> {
     if let Some(path) = node_on_path() {
@@ -60,15 +63,19 @@ fn architecture() -> Result<&'static str> {
     }
 }
 
-/// The folder with the packages of `e2e/js/<name>` and its scripts.
+/// The folder with the packages of `e2e/js/<name>` and its scripts, which
+/// must lie beside the packages that they import.
 pub(crate) fn packages(cache: &Cache, name: &str) -> Result<PathBuf> {
     let source = checkout().join("e2e/js").join(name);
-    cache.entry(&format!("{name}-{}", fingerprint(&source)?), |folder| {
-        for file in files(&source)? {
-            fs::copy(&file, folder.join(file.file_name().context("a file has a name")?))?;
-        }
+    let folder = cache.entry(&format!("{name}-{}", fingerprint(&source.join(LOCK))?), |folder| {
+        fs::copy(source.join("package.json"), folder.join("package.json"))?;
+        fs::copy(source.join(LOCK), folder.join(LOCK))?;
         run(npm(folder).arg("ci"))
-    })
+    })?;
+    for script in scripts(&source)? {
+        fs::copy(&script, folder.join(script.file_name().context("a file has a name")?))?;
+    }
+    Ok(folder)
 }
 
 fn npm(folder: &Path) -> Command {
@@ -78,20 +85,16 @@ fn npm(folder: &Path) -> Command {
     command
 }
 
-/// Differs when a file of the folder does; names the cache's entry.
-fn fingerprint(folder: &Path) -> Result<String> {
+/// Differs when the file does; names the cache's entry.
+fn fingerprint(file: &Path) -> Result<String> {
     let mut hasher = DefaultHasher::new();
-    for file in files(folder)? {
-        file.file_name().hash(&mut hasher);
-        fs::read(&file)?.hash(&mut hasher);
-    }
+    fs::read(file).with_context(|| format!("cannot read {}", file.display()))?.hash(&mut hasher);
     Ok(format!("{:016x}", hasher.finish()))
 }
 
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+fn scripts(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut files: Vec<_> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
-    files.retain(|path| path.is_file());
-    files.sort();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "mjs"));
     Ok(files)
 }

@@ -1,0 +1,70 @@
+//! The official compliance suite of the Pinning Service API.
+
+use std::{collections::BTreeMap, fs, time::Duration};
+
+use anyhow::{Context, Result};
+use pinfold_e2e::{
+    pinfold::Pinfold,
+    place::Place,
+    process::{finish_within, peer},
+    script::{checkout, node},
+    test_within,
+};
+use serde::Deserialize;
+
+/// The suite sends one request a second.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// The suite's entry, below its folder of packages.
+const SUITE: &str = "node_modules/@ipfs-shipyard/pinning-service-compliance/dist/src/index.js";
+
+/// The specification's schemas, as this project wrote them down.
+const CONTRACT: &str = "crates/service/tests/contract/pinning-service-1.0.0.json";
+
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+struct Score {
+    total: u32,
+    passed: u32,
+    failed: u32,
+}
+
+#[test]
+fn eight_of_nine_checks_pass_as_the_suite_is() {
+    test_within(LIMIT + Duration::from_secs(30), async |place| {
+        let (score, report) = score(place, "random").await?;
+        assert_eq!(score, Score { total: 9, passed: 8, failed: 1 }, "{report}");
+        Ok(())
+    });
+}
+
+#[test]
+fn all_nine_checks_pass_with_cids_that_can_be_pinned() {
+    test_within(LIMIT + Duration::from_secs(30), async |place| {
+        let (score, report) = score(place, "identity").await?;
+        assert_eq!(score, Score { total: 9, passed: 9, failed: 0 }, "{report}");
+        Ok(())
+    });
+}
+
+async fn score(place: &Place, cids: &str) -> Result<(Score, String)> {
+    let pinfold = Pinfold::up(place, "pinfold", &[]).await?;
+    let report = place.folder("report")?;
+    let folder = peer("PINFOLD_E2E_COMPLIANCE")?;
+    let mut suite = node(&folder, SUITE)?;
+    suite.args(["-s", &pinfold.endpoint, &pinfold.token]);
+    let environment: BTreeMap<_, _> = [
+        ("COMPLIANCE_CIDS", cids.into()),
+        ("COMPLIANCE_REPORT", report.clone()),
+        ("COMPLIANCE_SPEC", contract()),
+    ]
+    .into();
+    let finished = finish_within(suite.envs(environment), "the compliance suite", LIMIT).await?;
+    let printed = finished.text()?;
+    let json = report.join("127.0.0.1.json");
+    let text = fs::read(&json).with_context(|| format!("the suite wrote no score; it printed {printed}"))?;
+    Ok((serde_json::from_slice(&text)?, printed))
+}
+
+fn contract() -> std::path::PathBuf {
+    checkout().join(CONTRACT)
+}
