@@ -29,9 +29,11 @@ impl Handle {
     /// asked for them in vain get them.
     pub fn notify_new(&self, cids: impl IntoIterator<Item = Cid>) {
         for cid in cids {
-            let mut server = self.shared.server.lock();
-            if server.is_awaited(&cid) {
-                server.notify(&cid, |peer| self.shared.blocks.size(peer, &cid));
+            let peers = self.shared.server.lock().who_awaits(&cid);
+            for peer in peers {
+                if let Some(size) = self.shared.blocks.size(&peer, &cid) {
+                    self.shared.server.lock().came(&peer, &cid, size);
+                }
             }
         }
     }

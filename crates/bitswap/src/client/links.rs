@@ -166,6 +166,7 @@ impl Client {
         let hash: Hash = *entry.cid.hash();
         if entry.kind == Kind::Block {
             self.lacks(peer, hash, now);
+            self.pump(now);
             return;
         }
         let Some(want) = self.wants.get_mut(&hash) else { return };

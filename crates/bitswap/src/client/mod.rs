@@ -33,12 +33,12 @@ use libp2p::PeerId;
 
 use self::bans::Bans;
 use self::peer::Peer;
+pub(crate) use self::receive::Arrivals;
 use self::recent::Recent;
 pub(crate) use self::session::{MAX_SESSION_PEERS, MAX_SESSION_WANTS};
 use self::session::{SessionState, Standing};
-use self::want::{Taker, Want};
 pub(crate) use self::want::{Hash, SessionId};
-pub(crate) use self::receive::Arrivals;
+use self::want::{Taker, Want};
 use crate::metrics::Metrics;
 use crate::wire::{self, IDENTITY, Kind, MAX_CID};
 use crate::{BanReason, Config, Event, Refused, Stats};
@@ -317,6 +317,7 @@ impl Client {
         if self.peers.get(&peer).is_some_and(Peer::is_forgotten) {
             self.peers.remove(&peer);
         }
+        self.pump(now);
     }
 
     pub(crate) fn banned(&self, peer: &PeerId, now: Instant) -> Option<Duration> {
@@ -374,5 +375,5 @@ fn check_wantable(cid: &Cid) -> Result<(), Refused> {
     Ok(())
 }
 
-#[cfg(any())]
+#[cfg(test)]
 mod tests;

@@ -21,6 +21,12 @@ const MIN_WANTS: usize = 32;
 /// How much of a peer's time its window covers.
 const HORIZON: Duration = Duration::from_millis(400);
 
+/// The most of it, for peers far away.
+const MAX_HORIZON: Duration = Duration::from_secs(2);
+
+/// How long the shortest answer stands for the round trip, at least.
+const FLOOR: Duration = Duration::from_secs(30);
+
 /// How long arrivals are counted for one reading of the rate.
 const SAMPLE: Duration = Duration::from_millis(100);
 
@@ -38,9 +44,37 @@ const UNKNOWN_HEDGE: Duration = Duration::from_millis(300);
 pub(crate) struct Pace {
     wants: usize,
     bytes: usize,
-    rtt: Option<Duration>,
+    rtt: Floor,
     rate: Option<Rate>,
     sample: Sample,
+}
+
+/// The least time that an answer took of late: the round trip, without the
+/// time that wants wait in the peer's queue.
+#[derive(Debug)]
+struct Floor {
+    since: Instant,
+    least: Option<Duration>,
+    /// The least of the time before `since`.
+    before: Option<Duration>,
+}
+
+impl Floor {
+    fn new(since: Instant) -> Self {
+        Self { since, least: None, before: None }
+    }
+
+    fn note(&mut self, waited: Duration, now: Instant) {
+        if now.saturating_duration_since(self.since) >= FLOOR {
+            self.before = self.least.take();
+            self.since = now;
+        }
+        self.least = Some(self.least.map_or(waited, |least| least.min(waited)));
+    }
+
+    fn get(&self) -> Option<Duration> {
+        [self.least, self.before].into_iter().flatten().min()
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +101,13 @@ impl Sample {
 
 impl Pace {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { wants: FIRST_WANTS, bytes: FIRST_BYTES, rtt: None, rate: None, sample: Sample::new(now) }
+        Self {
+            wants: FIRST_WANTS,
+            bytes: FIRST_BYTES,
+            rtt: Floor::new(now),
+            rate: None,
+            sample: Sample::new(now),
+        }
     }
 
     /// The peer owes something after having owed nothing.
@@ -80,14 +120,9 @@ impl Pace {
         (self.wants, self.bytes) = (FIRST_WANTS, FIRST_BYTES);
     }
 
-    /// An answer that came after `waited`.
-    pub(crate) fn answered(&mut self, waited: Duration) {
-        self.rtt = Some(match self.rtt {
-            // The least is the round trip; what is above it is queueing. The
-            // slow rise follows a path that has become longer.
-            Some(rtt) if waited > rtt => rtt + (waited - rtt) / 64,
-            Some(_) | None => waited,
-        });
+    /// An answer to what was asked at `asked` has come.
+    pub(crate) fn answered(&mut self, asked: Instant, now: Instant) {
+        self.rtt.note(now.saturating_duration_since(asked), now);
     }
 
     /// A block of `length` bytes that was asked for has come.
@@ -112,14 +147,12 @@ impl Pace {
             Some(rate) if self.sample.full => {
                 Rate { bytes: (rate.bytes + read.bytes) / 2.0, blocks: (rate.blocks + read.blocks) / 2.0 }
             }
-            Some(rate) => {
-                Rate { bytes: rate.bytes.max(read.bytes), blocks: rate.blocks.max(read.blocks) }
-            }
+            Some(rate) => Rate { bytes: rate.bytes.max(read.bytes), blocks: rate.blocks.max(read.blocks) },
         });
     }
 
     fn horizon(&self) -> f64 {
-        HORIZON.max(self.rtt.unwrap_or_default() * 3).as_secs_f64()
+        (self.rtt().unwrap_or_default() * 3).clamp(HORIZON, MAX_HORIZON).as_secs_f64()
     }
 
     fn window(&self) -> (usize, usize) {
@@ -149,7 +182,7 @@ impl Pace {
         match self.rate {
             Some(rate) if rate.bytes > 0.0 => {
                 let seconds = queued as f64 / rate.bytes.max(1.0);
-                self.rtt.unwrap_or_default() + Duration::from_secs_f64(seconds.min(3_600.0))
+                self.rtt().unwrap_or_default() + Duration::from_secs_f64(seconds.min(3_600.0))
             }
             Some(_) => Duration::from_secs(3_600),
             None => Duration::ZERO,
@@ -179,7 +212,8 @@ impl Pace {
         MIN_STALL + Duration::from_secs_f64(self.horizon() * 4.0)
     }
 
+    /// The time that an answer takes at least, once one has come.
     pub(crate) fn rtt(&self) -> Option<Duration> {
-        self.rtt
+        self.rtt.get()
     }
 }

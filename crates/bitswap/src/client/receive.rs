@@ -1,5 +1,6 @@
 //! Takes what peers send.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -7,6 +8,7 @@ use cid::Cid;
 use libp2p::PeerId;
 
 use super::Client;
+use super::tick::AFTER_PROGRESS;
 use super::want::{Hash, Taker, Want};
 use crate::wire::Kind;
 use crate::{BanReason, Event};
@@ -32,10 +34,7 @@ pub(crate) struct Arrivals {
 
 impl Arrivals {
     pub(crate) fn is_empty(&self) -> bool {
-        self.blocks.is_empty()
-            && self.presences.is_empty()
-            && self.unverifiable.0 == 0
-            && self.skipped.0 == 0
+        self.blocks.is_empty() && self.presences.is_empty() && self.unverifiable.0 == 0 && self.skipped.0 == 0
     }
 }
 
@@ -88,7 +87,7 @@ impl Client {
         peer.unsolicited = 0;
         let Some(ask) = want.ask_of(&from) else { return };
         if !ask.overdue {
-            peer.pace.answered(now.saturating_duration_since(ask.at));
+            peer.pace.answered(ask.at, now);
         }
         peer.pace.delivered(length, now, &self.config);
         peer.answered_up_to = peer.answered_up_to.max(Some(ask.at));
@@ -119,9 +118,7 @@ impl Client {
             }
             session.push(Event::Block { cid: taker.cid, data: data.clone(), from });
             self.enlist(taker.session);
-            if self.sessions.get(&taker.session).is_some_and(|session| !session.parked.is_empty()) {
-                self.plan(taker.session, now + super::tick::AFTER_PROGRESS);
-            }
+            self.retry_by(taker.session, now + AFTER_PROGRESS);
         }
         refused
     }
@@ -172,7 +169,7 @@ impl Client {
             peer.stalled = false;
             peer.answered_up_to = peer.answered_up_to.max(Some(ask.at));
             if !ask.overdue {
-                peer.pace.answered(now.saturating_duration_since(ask.at));
+                peer.pace.answered(ask.at, now);
             }
         }
         if have {
@@ -213,17 +210,17 @@ impl Client {
         if !want.missing.contains(&from) {
             want.missing.push(from);
         }
-        let mut probe_at = None;
+        let mut probes = Vec::new();
         for taker in &want.takers {
             let Some(session) = self.sessions.get_mut(&taker.session) else { continue };
             let Some(standing) = session.standing(&from) else { continue };
             standing.miss(now);
-            if !standing.proven {
-                probe_at = Some((taker.session, standing.next_probe));
+            if standing.next_probe > now {
+                probes.push((taker.session, standing.next_probe));
             }
             session.push(Event::DontHave { cid: taker.cid, from });
         }
-        if let Some((id, at)) = probe_at {
+        for (id, at) in probes {
             self.plan(id, at);
         }
         self.requeue(&hash);
@@ -235,11 +232,11 @@ impl Client {
     pub(crate) fn too_large(&mut self, from: PeerId, now: Instant) {
         self.metrics.oversize_blocks.increment(1);
         let Some(peer) = self.peers.get_mut(&from) else { return };
-        let hashes: Vec<Hash> = peer.order.iter().map(|(hash, _)| *hash).collect();
-        let owed: Vec<Hash> = (hashes.into_iter())
-            .filter(|hash| {
-                self.wants.get(hash).and_then(|want| want.ask_of(&from)).is_some_and(|ask| ask.kind == Kind::Block)
-            })
+        let mut seen = HashSet::new();
+        let asked: Vec<Hash> =
+            peer.order.iter().map(|(hash, _)| *hash).filter(|hash| seen.insert(*hash)).collect();
+        let owed: Vec<Hash> = (asked.into_iter())
+            .filter(|hash| self.wants.get(hash).is_some_and(|want| want.is_owed_by(&from)))
             .collect();
         if let [hash] = owed[..] {
             self.refuse_large(from, hash);

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use libp2p::PeerId;
 
+use super::Client;
 use super::peer::Peer;
 use super::tick::TICK;
 use super::want::{Ask, Hash, SessionId, Want};
-use super::Client;
 use crate::Event;
 use crate::wire::Kind;
 
@@ -143,9 +143,9 @@ impl Client {
     /// Says that nobody delivers, and plans the next attempt.
     fn tell_stalled(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        if session.due.is_none() {
+        if session.retry_at.is_none() {
             let at = now + session.next_pause();
-            self.plan(id, at);
+            self.retry_by(id, at);
         }
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if session.told_stalled {
@@ -158,6 +158,17 @@ impl Client {
             .take(MAX_TOLD)
             .collect();
         session.push(Event::Stalled { cids });
+    }
+
+    /// Has parked wants tried again at `at`, unless that is done sooner anyway.
+    pub(super) fn retry_by(&mut self, id: SessionId, at: Instant) {
+        let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.parked.is_empty()) else {
+            return;
+        };
+        if session.retry_at.is_none_or(|earlier| at < earlier) {
+            session.retry_at = Some(at);
+            self.plan(id, at);
+        }
     }
 
     /// Has the session looked after at `at`, unless it is sooner anyway.
@@ -245,7 +256,9 @@ impl Client {
         }
         let unknown: Vec<PeerId> = (session.peers.iter())
             .filter(|standing| !standing.proven && standing.probing == 0 && standing.next_probe <= now)
-            .filter(|standing| self.peers.get(&standing.peer).is_some_and(|peer| peer.is_usable() && peer.open == 0))
+            .filter(|standing| {
+                self.peers.get(&standing.peer).is_some_and(|peer| peer.is_usable() && peer.open == 0)
+            })
             .map(|standing| standing.peer)
             .collect();
         for peer in unknown {

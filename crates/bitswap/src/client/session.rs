@@ -50,14 +50,7 @@ pub(crate) struct Standing {
 
 impl Standing {
     pub(crate) fn new(peer: PeerId, now: Instant) -> Self {
-        Self {
-            peer,
-            proven: false,
-            misses: 0,
-            probing: 0,
-            next_probe: now,
-            probe_pause: FIRST_PROBE_PAUSE,
-        }
+        Self { peer, proven: false, misses: 0, probing: 0, next_probe: now, probe_pause: FIRST_PROBE_PAUSE }
     }
 
     pub(crate) fn prove(&mut self) {
@@ -102,6 +95,8 @@ pub(crate) struct SessionState {
     pub(crate) undelivered: usize,
     /// It is in the turn of sessions that wait for peers' room.
     pub(crate) in_turn: bool,
+    /// When parked wants are tried again.
+    pub(crate) retry_at: Option<Instant>,
     /// When it is next looked after.
     pub(crate) due: Option<Instant>,
     pub(crate) told_no_peers: bool,
@@ -123,6 +118,7 @@ impl SessionState {
             expected: 0,
             undelivered: 0,
             in_turn: false,
+            retry_at: None,
             due: None,
             told_no_peers: false,
             told_stalled: false,

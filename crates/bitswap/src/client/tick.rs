@@ -42,7 +42,8 @@ impl Client {
         let busy = self.peers.values().any(|peer| !peer.order.is_empty() || peer.has_outbox());
         let late = self.stop_expecting(now);
         let due = self.due.first().map(|(at, _)| (*at).max(now + TICK));
-        self.tick_at = [busy.then_some(now + TICK), due, late.then_some(now + LATE)].into_iter().flatten().min();
+        self.tick_at =
+            [busy.then_some(now + TICK), due, late.then_some(now + LATE)].into_iter().flatten().min();
     }
 
     /// Tries again what was parked, and peers that had nothing.
@@ -58,7 +59,8 @@ impl Client {
 
     fn retry(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        if !session.parked.is_empty() {
+        if session.retry_at.is_some_and(|at| at <= now) {
+            session.retry_at = None;
             for standing in &session.peers {
                 if let Some(peer) = self.peers.get_mut(&standing.peer)
                     && peer.stalled
@@ -88,6 +90,9 @@ impl Client {
             && self.wanted(id) > 0
         {
             self.plan(id, next);
+        }
+        if let Some(at) = self.sessions.get(&id).and_then(|session| session.retry_at) {
+            self.plan(id, at);
         }
     }
 

@@ -67,8 +67,12 @@ impl Want {
 
     /// Whether it makes sense to ask `peer` for the block.
     pub(crate) fn may_ask(&self, peer: &PeerId) -> bool {
-        !self.missing.contains(peer)
-            && !self.asks.iter().any(|ask| ask.peer == *peer && ask.kind == Kind::Block)
+        !self.missing.contains(peer) && !self.is_owed_by(peer)
+    }
+
+    /// Whether `peer` was asked for the block.
+    pub(crate) fn is_owed_by(&self, peer: &PeerId) -> bool {
+        self.asks.iter().any(|ask| ask.peer == *peer && ask.kind == Kind::Block)
     }
 
     /// Whether `peer` has said nothing about it and was asked nothing.

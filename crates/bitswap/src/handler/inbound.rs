@@ -179,7 +179,8 @@ impl Streams {
         let id = self.next;
         self.next += 1;
         let control = Arc::new(Control::default());
-        self.slots.insert(id, Slot { control: control.clone(), last: now, messages: 0, within_message: false });
+        self.slots
+            .insert(id, Slot { control: control.clone(), last: now, messages: 0, within_message: false });
         self.shared.streams.fetch_add(1, Ordering::Relaxed);
         self.streams.push(Inbound {
             id,
@@ -201,7 +202,8 @@ impl Streams {
     }
 
     fn drop_least(&mut self) {
-        let least = self.slots.iter().min_by_key(|(_, slot)| (slot.messages > 0, slot.last)).map(|(id, _)| *id);
+        let least =
+            self.slots.iter().min_by_key(|(_, slot)| (slot.messages > 0, slot.last)).map(|(id, _)| *id);
         if let Some(slot) = least.and_then(|id| self.slots.remove(&id)) {
             slot.control.close();
             self.shared.metrics.dropped_streams.increment(1);

@@ -51,7 +51,8 @@ const MAX_SERVING: usize = 16 << 20;
 
 // A batch exceeds its size by one block at most, and must fit a message.
 const _: () = assert!(
-    BATCH + MAX_BLOCK
+    BATCH
+        + MAX_BLOCK
         + MAX_BATCH_BLOCKS * encode::BLOCK_OVERHEAD
         + MAX_BATCH_PRESENCES * encode::PRESENCE_SIZE
         <= MAX_MESSAGE
@@ -158,8 +159,8 @@ impl Server {
     fn note(&mut self, peer: &PeerId, entry: &Entry) {
         self.cancel(peer, &entry.cid);
         let Some(ledger) = self.ledgers.get_mut(peer) else { return };
-        let full = ledger.len() >= MAX_WANTS
-            || (self.wants >= MAX_ALL_WANTS && ledger.len() >= GUARANTEED_WANTS);
+        let full =
+            ledger.len() >= MAX_WANTS || (self.wants >= MAX_ALL_WANTS && ledger.len() >= GUARANTEED_WANTS);
         if full && !self.make_room(peer, entry) {
             self.metrics.refused_wants.increment(1);
             return;
@@ -200,30 +201,22 @@ impl Server {
         }
     }
 
-    /// Blocks are held now that peers wait for: `size` tells a block's length.
-    pub(crate) fn notify(&mut self, cid: &Cid, size: impl Fn(&PeerId) -> Option<u32>) {
-        let Some(peers) = self.waiting.remove(cid.hash()) else { return };
-        let mut still_waiting = Vec::new();
-        for peer in peers {
-            let Some(ledger) = self.ledgers.get_mut(&peer) else { continue };
-            match size(&peer).filter(|size| *size as usize <= MAX_BLOCK) {
-                Some(size) => {
-                    for (cid, kind) in ledger.waiting_for(cid) {
-                        ledger.answer(&cid, answer(kind, size));
-                    }
-                    ledger.wake();
-                }
-                None => still_waiting.push(peer),
-            }
-        }
-        if !still_waiting.is_empty() {
-            self.waiting.insert(*cid.hash(), still_waiting);
-        }
+    /// Who waits for a block.
+    pub(crate) fn who_awaits(&self, cid: &Cid) -> Vec<PeerId> {
+        self.waiting.get(cid.hash()).cloned().unwrap_or_default()
     }
 
-    /// Whether some peer waits for this block.
-    pub(crate) fn is_awaited(&self, cid: &Cid) -> bool {
-        self.waiting.contains_key(cid.hash())
+    /// A block of so many bytes is held now that a peer waits for.
+    pub(crate) fn came(&mut self, peer: &PeerId, cid: &Cid, size: u32) {
+        if size as usize > MAX_BLOCK {
+            return;
+        }
+        self.stop_waiting(peer, cid);
+        let Some(ledger) = self.ledgers.get_mut(peer) else { return };
+        for (cid, kind) in ledger.waiting_for(cid) {
+            ledger.answer(&cid, answer(kind, size));
+        }
+        ledger.wake();
     }
 
     /// Whether there is something to send to a peer.
@@ -308,5 +301,5 @@ pub(crate) fn look_up(blocks: &dyn Blocks, peer: &PeerId, noted: &[Entry]) -> Ve
     noted.iter().map(|entry| (*entry, blocks.size(peer, &entry.cid))).collect()
 }
 
-#[cfg(any())]
+#[cfg(test)]
 mod tests;

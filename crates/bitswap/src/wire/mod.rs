@@ -8,11 +8,13 @@
 pub(crate) mod decode;
 pub(crate) mod encode;
 mod field;
+mod hash;
 
 use bytes::Bytes;
 use cid::Cid;
 use cid::multihash::Multihash;
-use multihash_codetable::{Code, MultihashDigest};
+
+pub(crate) use self::hash::is_verifiable;
 
 /// The largest message that is read or written, without its length prefix.
 /// Other implementations reset a stream that carries a larger one.
@@ -88,23 +90,13 @@ pub(crate) struct Prefix {
 
 impl Prefix {
     /// That of a block without one, from a peer of version 1.0: SHA-256.
-    pub(crate) const V0: Self = Self { hash: 0x12, length: 32 };
+    pub(crate) const V0: Self = Self { hash: hash::SHA2_256, length: 32 };
 
     /// The multihash of a block, or `None` for an unknown or identity hash
     /// function or an impossible length.
     pub(crate) fn multihash(&self, data: &[u8]) -> Option<Hash> {
-        let digest = Code::try_from(self.hash).ok()?.digest(data);
-        match digest.digest().get(..self.length) {
-            Some(all) if all.len() == digest.digest().len() => Some(digest),
-            Some(part) => Multihash::wrap(self.hash, part).ok(),
-            None => None,
-        }
+        hash::multihash(self.hash, self.length, data)
     }
-}
-
-/// Whether blocks with this multihash can be verified.
-pub(crate) fn is_verifiable(multihash: &Hash) -> bool {
-    Code::try_from(multihash.code()).is_ok()
 }
 
 /// A part of a message, told as soon as it is complete.
@@ -127,5 +119,5 @@ pub(crate) struct Tail {
     pub(crate) presences: Vec<(Cid, bool)>,
 }
 
-#[cfg(any())]
+#[cfg(test)]
 mod tests;

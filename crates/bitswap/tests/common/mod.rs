@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod proto;
+pub(crate) mod raw;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,6 +31,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Default)]
 pub(crate) struct Memory {
     blocks: Mutex<HashMap<Cid, Bytes>>,
+    lost: Mutex<Option<Cid>>,
     pub(crate) reads: AtomicUsize,
 }
 
@@ -43,8 +47,9 @@ impl Memory {
         self.blocks.lock().insert(cid, data.into());
     }
 
-    pub(crate) fn remove(&self, cid: &Cid) {
-        self.blocks.lock().remove(cid);
+    /// Has a block vanish when it is read.
+    pub(crate) fn lose_on_read(&self, cid: Cid) {
+        *self.lost.lock() = Some(cid);
     }
 }
 
@@ -55,6 +60,9 @@ impl Blocks for Memory {
 
     fn get(&self, _: &PeerId, cid: &Cid) -> Option<Bytes> {
         self.reads.fetch_add(1, Ordering::Relaxed);
+        if *self.lost.lock() == Some(*cid) {
+            self.blocks.lock().remove(cid);
+        }
         self.blocks.lock().get(cid).cloned()
     }
 }
@@ -88,7 +96,8 @@ pub(crate) struct Node {
     pub(crate) handle: Handle,
     pub(crate) blocks: Arc<Memory>,
     commands: mpsc::UnboundedSender<Command>,
-    connected: Mutex<mpsc::UnboundedReceiver<PeerId>>,
+    connected: Mutex<mpsc::UnboundedReceiver<()>>,
+    refused: Mutex<mpsc::UnboundedReceiver<()>>,
     task: JoinHandle<()>,
 }
 
@@ -110,13 +119,16 @@ impl Node {
         let address = listen(&mut swarm).await;
         let (commands, mut receiver) = mpsc::unbounded_channel();
         let (established, connected) = mpsc::unbounded_channel();
+        let (failed, refused) = mpsc::unbounded_channel();
         let peer = *swarm.local_peer_id();
         let task = tokio::spawn(async move {
             loop {
                 tokio::select! {
                     event = swarm.select_next_some() => {
-                        if let SwarmEvent::ConnectionEstablished { peer_id, .. } = event {
-                            let _ = established.send(peer_id);
+                        match event {
+                            SwarmEvent::ConnectionEstablished { .. } => { let _ = established.send(()); }
+                            SwarmEvent::OutgoingConnectionError { .. } => { let _ = failed.send(()); }
+                            _ => {}
                         }
                     }
                     command = receiver.recv() => match command {
@@ -127,14 +139,27 @@ impl Node {
                 }
             }
         });
-        Self { peer, address, handle, blocks, commands, connected: Mutex::new(connected), task }
+        Self {
+            peer,
+            address,
+            handle,
+            blocks,
+            commands,
+            connected: Mutex::new(connected),
+            refused: Mutex::new(refused),
+            task,
+        }
     }
 
     /// Connects to another node, and waits until that is done.
     pub(crate) async fn connect(&self, address: &Multiaddr) {
         self.dial(address);
-        let mut connected = self.connected.try_lock().expect("one test task uses a node");
-        tokio::time::timeout(PATIENCE, connected.recv()).await.expect("connects in time").expect("node runs");
+        soon(&self.connected).await;
+    }
+
+    /// Waits until a dial has failed.
+    pub(crate) async fn refused(&self) {
+        soon(&self.refused).await;
     }
 
     pub(crate) fn dial(&self, address: &Multiaddr) {
@@ -144,6 +169,11 @@ impl Node {
     pub(crate) fn disconnect(&self, peer: PeerId) {
         self.commands.send(Command::Disconnect(peer)).expect("node runs");
     }
+}
+
+async fn soon(events: &Mutex<mpsc::UnboundedReceiver<()>>) {
+    let event = std::future::poll_fn(|cx| events.lock().poll_recv(cx));
+    tokio::time::timeout(PATIENCE, event).await.expect("it happens in time").expect("the node runs");
 }
 
 /// A swarm over TCP, noise and yamux.
