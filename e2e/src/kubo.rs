@@ -15,7 +15,7 @@ use tokio::{io::AsyncWriteExt, process::Command};
 use crate::{
     pinfold::Pinfold,
     place::Place,
-    process::{Daemon, Finished, command, finish, peer},
+    process::{Daemon, Finished, command_in, finish, peer},
 };
 
 /// The longest until a daemon is ready.
@@ -28,6 +28,7 @@ const STOP: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Kubo {
     name: String,
+    namespace: Option<String>,
     repository: PathBuf,
     log: PathBuf,
     environment: Vec<(String, String)>,
@@ -51,8 +52,20 @@ impl Kubo {
         environment: &[(&str, &str)],
         configure: impl FnOnce(&mut Value),
     ) -> Result<Self> {
+        Self::start_in(place, name, None, environment, configure).await
+    }
+
+    /// The same in a network namespace.
+    pub async fn start_in(
+        place: &Place,
+        name: &str,
+        namespace: Option<&str>,
+        environment: &[(&str, &str)],
+        configure: impl FnOnce(&mut Value),
+    ) -> Result<Self> {
         let mut kubo = Self {
             name: name.to_owned(),
+            namespace: namespace.map(str::to_owned),
             repository: place.folder(name)?,
             log: place.log(name),
             environment: environment
@@ -107,7 +120,7 @@ impl Kubo {
     }
 
     fn command(&self, arguments: &[&str]) -> Result<Command> {
-        let mut command = command(peer("PINFOLD_E2E_KUBO")?);
+        let mut command = command_in(self.namespace.as_deref(), peer("PINFOLD_E2E_KUBO")?);
         command.args(arguments).env("IPFS_PATH", &self.repository).env("IPFS_TELEMETRY", "off");
         Ok(command)
     }

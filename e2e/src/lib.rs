@@ -15,6 +15,7 @@ pub mod api;
 pub mod car;
 pub mod data;
 pub mod kubo;
+pub mod net;
 pub mod pinfold;
 pub mod place;
 pub mod postgres;

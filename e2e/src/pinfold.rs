@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use crate::{
     api::Api,
     place::Place,
-    process::{Daemon, Finished, command, finish, free_port, peer},
+    process::{Daemon, Finished, command, command_in, finish, free_port, peer},
     wait::eventually,
 };
 
@@ -29,6 +29,7 @@ const ACCOUNT: &str = "e2e";
 #[derive(Debug)]
 pub struct Part {
     name: String,
+    namespace: Option<String>,
     arguments: Vec<String>,
     log: PathBuf,
     daemon: Option<Daemon>,
@@ -36,13 +37,13 @@ pub struct Part {
 
 impl Part {
     fn new(place: &Place, name: &str, arguments: Vec<String>) -> Self {
-        Self { name: name.to_owned(), arguments, log: place.log(name), daemon: None }
+        Self { name: name.to_owned(), namespace: None, arguments, log: place.log(name), daemon: None }
     }
 
     /// Starts it, and returns what it printed up to the line that `last` starts.
     async fn start_until(&mut self, last: &str) -> Result<Vec<String>> {
         ensure!(self.daemon.is_none(), "{} runs already", self.name);
-        let mut command = command(peer("PINFOLD_BIN")?);
+        let mut command = command_in(self.namespace.as_deref(), peer("PINFOLD_BIN")?);
         command.args(&self.arguments);
         let mut daemon = Daemon::start(&self.name, &mut command, &self.log)?;
         let mut lines = daemon.read_until(READY, |line| line.contains(" is up.")).await?;
@@ -75,6 +76,17 @@ impl Part {
     }
 }
 
+/// The IPFS network that a Pinfold is part of.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Network<'a> {
+    /// The network namespace that it runs in; none is the machine's own.
+    pub namespace: Option<&'a str>,
+    /// What its peer listens on; none is a free port of loopback.
+    pub swarm: Option<&'a str>,
+    /// A peer to join Amino through; none keeps it away from any network.
+    pub bootstrap: Option<&'a str>,
+}
+
 /// A Pinfold with a data folder and ports of its own.
 #[derive(Debug)]
 pub struct Pinfold {
@@ -94,12 +106,18 @@ pub struct Pinfold {
 impl Pinfold {
     /// Starts `pinfold up` with further arguments.
     pub async fn up(place: &Place, name: &str, further: &[&str]) -> Result<Self> {
+        Self::up_in(place, name, Network::default(), further).await
+    }
+
+    /// The same in a network.
+    pub async fn up_in(place: &Place, name: &str, network: Network<'_>, further: &[&str]) -> Result<Self> {
         let data = place.folder(name)?;
         let (api, gateway) = (free_port()?, free_port()?);
         let mut arguments = words(&["up", "--data", text(&data)?, "--api", &format!("127.0.0.1:{api}")]);
-        arguments.extend(node_arguments(gateway)?);
+        arguments.extend(node_arguments(gateway, network)?);
         arguments.extend(words(further));
         let mut part = Part::new(place, name, arguments);
+        part.namespace = network.namespace.map(str::to_owned);
         let lines = part.start_until("ipfs pin remote service add").await?;
         let endpoint = loopback(api);
         let token = token(&lines, &endpoint)?;
@@ -234,14 +252,20 @@ fn service(place: &Place, name: &str, api: u16, node: &str, data: &[&str], furth
 
 fn node(place: &Place, name: &str, data: &str, service: &str, gateway: u16) -> Result<Part> {
     let mut arguments = words(&["node", "run", "--data", data, "--service", service]);
-    arguments.extend(node_arguments(gateway)?);
+    arguments.extend(node_arguments(gateway, Network::default())?);
     Ok(Part::new(place, name, arguments))
 }
 
-/// What a node listens on, and that it looks for no other network.
-fn node_arguments(gateway: u16) -> Result<Vec<String>> {
-    let swarm = format!("/ip4/127.0.0.1/tcp/{}", free_port()?);
-    Ok(words(&["--gateway", &format!("127.0.0.1:{gateway}"), "--swarm", &swarm, "--network", "none"]))
+/// What a node listens on, and which network it looks for.
+fn node_arguments(gateway: u16, network: Network<'_>) -> Result<Vec<String>> {
+    let free = format!("/ip4/127.0.0.1/tcp/{}", free_port()?);
+    let swarm = network.swarm.unwrap_or(&free);
+    let mut arguments = words(&["--gateway", &format!("127.0.0.1:{gateway}"), "--swarm", swarm]);
+    match network.bootstrap {
+        Some(bootstrap) => arguments.extend(words(&["--network", "amino", "--bootstrap", bootstrap])),
+        None => arguments.extend(words(&["--network", "none"])),
+    }
+    Ok(arguments)
 }
 
 fn words(words: &[&str]) -> Vec<String> {

@@ -42,6 +42,18 @@ pub fn peer(variable: &str) -> Result<PathBuf> {
 /// A command whose process dies with this one, however that ends, where the
 /// system offers that.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
+    command_in(None, program)
+}
+
+/// As [`command`], in a network namespace.
+pub fn command_in(namespace: Option<&str>, program: impl AsRef<OsStr>) -> Command {
+    let Some(namespace) = namespace else { return plain(program) };
+    let mut command = plain("ip");
+    command.args(["netns", "exec", namespace]).arg(program);
+    command
+}
+
+fn plain(program: impl AsRef<OsStr>) -> Command {
     let mut command = if Path::new("/usr/bin/setpriv").exists() {
         let mut command = Command::new("/usr/bin/setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(program);

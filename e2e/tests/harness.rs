@@ -1,7 +1,15 @@
 //! The peers themselves, without the product: when these fail, the fault is
 //! not the product's.
 
-use pinfold_e2e::{car, data, kubo::Kubo, postgres::Postgres, test};
+use pinfold_e2e::{
+    car, data,
+    kubo::Kubo,
+    net::{Hosts, SERVERS, dht},
+    postgres::Postgres,
+    scenario::FETCH,
+    test,
+    wait::eventually,
+};
 
 #[test]
 fn a_kubo_fetches_from_another_that_it_is_connected_to() {
@@ -38,6 +46,25 @@ fn a_postgres_survives_its_death() {
         server.kill().await?;
         server.resume().await?;
         server.stop().await
+    });
+}
+
+#[test]
+fn in_namespaces_kubos_find_content_through_their_dht() {
+    test(async |place| {
+        let hosts = Hosts::new(SERVERS)?;
+        let (servers, _) = dht(place, &hosts).await?;
+        let (first, last) = (&servers[0], &servers[servers.len() - 1]);
+        let root = last.add(&data::bytes(3, 300_000), &[]).await?;
+        eventually("the last server to provide", FETCH, async || {
+            last.ipfs(&["routing", "provide", &root]).await.map(Some)
+        })
+        .await?;
+        eventually("a provider record", FETCH, async || {
+            let found = first.ipfs(&["routing", "findprovs", &root]).await?;
+            Ok(found.lines().any(|peer| peer == last.id).then_some(()))
+        })
+        .await
     });
 }
 

@@ -9,6 +9,7 @@ use anyhow::Result;
 pub(crate) struct Count {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
+    /// Ignored, or left out by their names.
     pub(crate) skipped: u64,
 }
 
@@ -29,7 +30,7 @@ impl Count {
             match what {
                 "passed" => self.passed += number,
                 "failed" => self.failed += number,
-                "ignored" => self.skipped += number,
+                "ignored" | "filtered" => self.skipped += number,
                 _ => {}
             }
         }
@@ -79,23 +80,23 @@ impl Report {
     /// Prints all stages, what was left out, and the closing line. True when
     /// nothing failed.
     pub(crate) fn close(self) -> bool {
-        let mut total = Count { skipped: self.left_out.len() as u64, ..Count::default() };
+        let mut total = Count::default();
         println!("\n=== all stages, in {}", seconds(self.begun.elapsed()));
         for (name, count, time) in &self.stages {
             println!("  {:>9}  {:<44}  {}", seconds(*time), name, outcome(*count));
             total.add(*count);
         }
-        self.print_left_out();
+        self.print_left_out(total.skipped);
         println!("\n{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
         total.failed == 0
     }
 
-    fn print_left_out(&self) {
+    fn print_left_out(&self, skipped: u64) {
         if self.left_out.is_empty() {
             println!("  nothing was left out");
             return;
         }
-        println!("\n!!! LEFT OUT, because this machine cannot run it: {}", self.left_out.len());
+        println!("\n!!! LEFT OUT, because this machine cannot run them: {skipped} tests");
         for what in &self.left_out {
             println!("!!!   {what}");
         }
@@ -126,7 +127,7 @@ mod tests {
             "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.01s",
         );
         count.read_line("test result: FAILED. 4 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out");
-        assert_eq!(count, Count { passed: 7, failed: 2, skipped: 1 });
+        assert_eq!(count, Count { passed: 7, failed: 2, skipped: 3 });
     }
 
     #[test]

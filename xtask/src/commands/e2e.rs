@@ -49,8 +49,8 @@ pub(crate) fn tests(run: Run<'_>, suites: &[String], count: &mut Count) -> Resul
     command.args(["test", "--locked", "--workspace", "--no-fail-fast"]);
     command.args(suites.iter().flat_map(|name| ["--test", name.as_str()]));
     command.args(["--", THREADS]).args(run.arguments);
-    if run.peers.postgres.is_none() {
-        command.args(["--skip", "postgres"]);
+    for (word, _) in run.peers.missing() {
+        command.args(["--skip", word]);
     }
     run.peers.announce(&mut command);
     command.env("PINFOLD_BIN", run.binary);

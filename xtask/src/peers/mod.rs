@@ -4,6 +4,7 @@
 
 mod go;
 mod js;
+mod namespaces;
 mod postgres;
 mod python;
 mod rust;
@@ -31,6 +32,8 @@ pub(crate) struct Peers {
     pub(crate) schemathesis: PathBuf,
     /// Folder of PostgreSQL's programs, where it could be had.
     pub(crate) postgres: Option<PathBuf>,
+    /// Whether network namespaces can be made.
+    pub(crate) namespaces: bool,
 }
 
 impl Peers {
@@ -43,6 +46,7 @@ impl Peers {
             compliance: js::packages(cache, "compliance")?,
             schemathesis: python::schemathesis(cache)?,
             postgres: postgres::install()?,
+            namespaces: namespaces::install()?,
         })
     }
 
@@ -51,6 +55,19 @@ impl Peers {
         for (name, path) in self.list() {
             command.env(name, path);
         }
+    }
+
+    /// What of the tests cannot run here: the word in their names, and what
+    /// it takes.
+    pub(crate) fn missing(&self) -> Vec<(&'static str, &'static str)> {
+        let mut missing = Vec::new();
+        if self.postgres.is_none() {
+            missing.push(("postgres", "PostgreSQL 15 or newer, or root on Debian"));
+        }
+        if !self.namespaces {
+            missing.push(("namespaces", "Linux, root and iproute2"));
+        }
+        missing
     }
 
     /// Names of the environment's variables, and the paths.

@@ -24,20 +24,23 @@ pub(crate) fn install() -> Result<Option<PathBuf>> {
     if let Some(found) = find() {
         return Ok(Some(found));
     }
-    if !is_root() || !exists("apt-get") {
-        return Ok(None);
+    if is_root() {
+        forbid_cluster()?;
+        apt_install(&["postgresql"])?;
     }
-    forbid_cluster()?;
-    run(apt().arg("update"))?;
-    run(apt().args([
-        "install",
-        "--yes",
-        "--no-install-recommends",
-        "-o",
-        "Dpkg::Options::=--force-confold",
-        "postgresql",
-    ]))?;
     Ok(find())
+}
+
+/// Installs Debian's packages; false where that is not possible.
+pub(super) fn apt_install(packages: &[&str]) -> Result<bool> {
+    if !is_root() || !exists("apt-get") {
+        return Ok(false);
+    }
+    run(apt().arg("update"))?;
+    let mut install = apt();
+    install.args(["install", "--yes", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"]);
+    run(install.args(packages))?;
+    Ok(true)
 }
 
 /// The folder of PostgreSQL's programs, if it is here and new enough.
@@ -66,7 +69,7 @@ fn version(folder: &Path) -> Option<u32> {
 
 fn forbid_cluster() -> Result<()> {
     let path = Path::new(NO_CLUSTER.0);
-    if !path.exists() {
+    if !path.exists() && exists("apt-get") {
         fs::create_dir_all("/etc/postgresql-common")?;
         fs::write(path, NO_CLUSTER.1)?;
     }
