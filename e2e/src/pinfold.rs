@@ -112,6 +112,21 @@ impl Pinfold {
     /// The same in a network.
     pub async fn up_in(place: &Place, name: &str, network: Network<'_>, further: &[&str]) -> Result<Self> {
         let data = place.folder(name)?;
+        Self::up_on(place, name, network, data, further).await
+    }
+
+    /// `pinfold up` with its data in a given folder.
+    pub async fn up_at(place: &Place, name: &str, data: &Path, further: &[&str]) -> Result<Self> {
+        Self::up_on(place, name, Network::default(), data.to_owned(), further).await
+    }
+
+    async fn up_on(
+        place: &Place,
+        name: &str,
+        network: Network<'_>,
+        data: PathBuf,
+        further: &[&str],
+    ) -> Result<Self> {
         let (api, gateway) = (free_port()?, free_port()?);
         let mut arguments = words(&["up", "--data", text(&data)?, "--api", &format!("127.0.0.1:{api}")]);
         arguments.extend(node_arguments(gateway, network)?);

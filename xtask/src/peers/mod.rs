@@ -13,7 +13,7 @@ use std::{path::PathBuf, process::Command};
 
 use anyhow::Result;
 
-use crate::cache::Cache;
+use crate::{cache::Cache, process::is_root};
 
 pub(crate) use rust::cargo_deny;
 
@@ -66,6 +66,9 @@ impl Peers {
         }
         if !self.namespaces {
             missing.push(("namespaces", "Linux, root and iproute2"));
+        }
+        if !(cfg!(target_os = "linux") && is_root()) {
+            missing.push(("as_root", "Linux and root"));
         }
         missing
     }

@@ -1,0 +1,189 @@
+//! The command line against a Pinfold that runs.
+
+use anyhow::{Context, Result};
+use pinfold_e2e::{
+    api::{Api, client},
+    data,
+    kubo::Kubo,
+    pinfold::Pinfold,
+    process::{command, finish, peer},
+    scenario::{FETCH, held_whole, remote_add},
+    test,
+    wait::eventually,
+};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+/// A CID that holds its own data, the empty text.
+const EMPTY: &str = "bafkqaaa";
+
+/// Runs a command that prints JSON.
+async fn json(pinfold: &Pinfold, arguments: &[&str]) -> Result<Value> {
+    let text =
+        pinfold.run(&[arguments, &["--json"]].concat()).await?.success(&arguments.join(" "))?.text()?;
+    serde_json::from_str(&text).with_context(|| format!("{arguments:?} printed {text}"))
+}
+
+async fn status(api: &Api) -> Result<StatusCode> {
+    Ok(api.send(Method::GET, "/pins", None).await?.status)
+}
+
+#[test]
+fn a_token_is_made_works_at_once_and_is_revoked_at_once() {
+    test(async |place| {
+        let pinfold = Pinfold::up(place, "pinfold", &[]).await?;
+        let made = pinfold.run(&["token", "create", "--name", "second", "--scope", "pins:read"]).await?;
+        let token = made.success("token create")?.text()?;
+        assert_eq!(token.lines().count(), 1, "standard output is the token alone");
+        let api = Api::new(&pinfold.endpoint, &token)?;
+        assert_eq!(status(&api).await?, StatusCode::OK);
+        let refused = api.send(Method::POST, "/pins", Some(json!({ "cid": EMPTY }))).await?;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "it may only read");
+        let listed = json(&pinfold, &["token", "ls"]).await?;
+        let row = listed.as_array().and_then(|rows| rows.iter().find(|row| row["name"] == "second"));
+        let id = row.and_then(|row| row["id"].as_str()).context("it is not listed")?;
+        assert!(!listed.to_string().contains(&token), "a list shows no token");
+        pinfold.run(&["token", "revoke", id]).await?.success("token revoke")?;
+        assert_eq!(status(&api).await?, StatusCode::UNAUTHORIZED);
+        assert_eq!(status(&pinfold.api()?).await?, StatusCode::OK, "the other token still works");
+        Ok(())
+    });
+}
+
+#[test]
+fn accounts_see_their_own_pins_alone() {
+    test(async |place| {
+        let pinfold = Pinfold::up(place, "pinfold", &[]).await?;
+        pinfold.run(&["account", "create", "other"]).await?.success("account create")?;
+        let made = pinfold.run(&["token", "create", "--name", "t", "--account", "other"]).await?;
+        let other = Api::new(&pinfold.endpoint, &made.success("token create")?.text()?)?;
+        let pin = other.add_cid(EMPTY).await?;
+        let foreign = pinfold.api()?.send(Method::GET, &format!("/pins/{}", pin.requestid), None).await?;
+        let nowhere = "01890000-0000-7000-8000-000000000000";
+        let missing = pinfold.api()?.send(Method::GET, &format!("/pins/{nowhere}"), None).await?;
+        assert_eq!((foreign.status, missing.status), (StatusCode::NOT_FOUND, StatusCode::NOT_FOUND));
+        assert_eq!(foreign.body["error"]["reason"], missing.body["error"]["reason"]);
+        pinfold.run(&["account", "disable", "other"]).await?.success("account disable")?;
+        assert!(!status(&other).await?.is_success(), "a disabled account's token works");
+        pinfold.run(&["account", "enable", "other"]).await?.success("account enable")?;
+        assert_eq!(other.list("limit=1").await?.count, 1);
+        Ok(())
+    });
+}
+
+#[test]
+fn the_pin_command_is_a_client_of_the_endpoint() {
+    test(async |place| {
+        let pinfold = Pinfold::up(place, "pinfold", &[]).await?;
+        let origin = Kubo::start(place, "origin").await?;
+        let root = origin.add(&data::bytes(1, 500_000), &[]).await?;
+        let token = place.path().join("token");
+        std::fs::write(&token, &pinfold.token)?;
+        let pin = async |arguments: &[&str]| -> Result<String> {
+            let mut command = command(peer("PINFOLD_BIN")?);
+            command
+                .arg("pin")
+                .args(arguments)
+                .args(["--endpoint", &pinfold.endpoint, "--token-file"])
+                .arg(&token);
+            finish(&mut command, "pinfold pin").await?.success("pinfold pin")?.text()
+        };
+        let address = origin.addresses().await?.remove(0);
+        pin(&["add", &root, "--name", "by command", "--origin", &address]).await?;
+        let listed: Value = serde_json::from_str(&pin(&["ls", "--json"]).await?)?;
+        assert_eq!(listed[0]["pin"]["name"], "by command", "{listed}");
+        let id = listed[0]["requestid"].as_str().context("a pin has an id")?;
+        pin(&["rm", id]).await?;
+        assert_eq!(pinfold.api()?.list("limit=1").await?.count, 0);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_backup_made_while_it_runs_is_restored() {
+    test(async |place| {
+        let mut pinfold = Pinfold::up(place, "pinfold", &[]).await?;
+        let origin = Kubo::start(place, "origin").await?;
+        origin.use_service(&pinfold).await?;
+        let root = origin.add(&data::bytes(2, 500_000), &[]).await?;
+        remote_add(&origin, &root, &["--name=kept"]).await?;
+        let file = place.path().join("backup");
+        let name = file.to_str().context("a temporary path is UTF-8")?;
+        pinfold.run(&["backup", name]).await?.success("backup")?;
+        pinfold.api()?.add_cid(EMPTY).await?;
+        pinfold.stop().await?;
+        for gone in ["pinfold.db", "pinfold.db-wal", "pinfold.db-shm"] {
+            let _ = std::fs::remove_file(pinfold.data().join(gone));
+        }
+        pinfold.run(&["restore", name]).await?.success("restore")?;
+        pinfold.start().await?;
+        let page = pinfold.api()?.list("limit=10").await?;
+        assert_eq!((page.count, page.results[0].pin.name.as_deref()), (1, Some("kept")));
+        held_whole(&pinfold, &root, &origin.dag(&root).await?).await
+    });
+}
+
+#[test]
+fn what_the_denylist_names_is_refused_and_no_longer_served() {
+    test(async |place| {
+        let pinfold = Pinfold::up(place, "pinfold", &[]).await?;
+        let origin = Kubo::start(place, "origin").await?;
+        origin.use_service(&pinfold).await?;
+        let root = origin.add(&data::bytes(3, 500_000), &[]).await?;
+        remote_add(&origin, &root, &[]).await?;
+        let api = pinfold.api()?;
+        let pin = api.list("limit=1").await?.results.remove(0);
+        pinfold.run(&["denylist", "add", &format!("/ipfs/{root}")]).await?.success("denylist add")?;
+        let denied = eventually("the pin to be denied", FETCH, async || {
+            let pin = api.get(&pin.requestid).await?;
+            Ok((pin.status == "failed").then_some(pin))
+        });
+        assert_eq!(denied.await?.info["reason"], "denied");
+        eventually("the gateway to answer 410", FETCH, async || {
+            let answer = client()?.get(format!("{}/ipfs/{root}", pinfold.gateway)).send().await?;
+            Ok((answer.status() == StatusCode::GONE).then_some(()))
+        })
+        .await?;
+        let again = api.send(Method::POST, "/pins", Some(json!({ "cid": root }))).await?;
+        assert_eq!(again.status, StatusCode::FORBIDDEN);
+        pinfold.run(&["denylist", "rm", &format!("/ipfs/{root}")]).await?.success("denylist rm")?;
+        eventually("the content to be served again", FETCH, async || {
+            held_whole(&pinfold, &root, &origin.dag(&root).await?).await.map(Some)
+        })
+        .await
+    });
+}
+
+#[test]
+fn the_queue_shows_what_waits_and_why() {
+    test(async |place| {
+        let pinfold = Pinfold::up(place, "pinfold", &[]).await?;
+        let cid = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy";
+        pinfold.api()?.add_cid(cid).await?;
+        eventually("the queue to name a reason", FETCH, async || {
+            let queue = json(&pinfold, &["queue", "ls"]).await?;
+            Ok((queue[0]["cid"] == cid && queue[0]["reason"].is_string()).then_some(()))
+        })
+        .await?;
+        pinfold.run(&["queue", "retry", cid]).await?.success("queue retry")?;
+        let checked = json(&pinfold, &["check"]).await?;
+        assert_eq!(checked["differences"], json!([]));
+        Ok(())
+    });
+}
+
+#[test]
+fn wrong_usage_and_failures_have_their_exit_statuses() {
+    test(async |place| {
+        let code = async |arguments: &[&str]| -> Result<Option<i32>> {
+            let mut command = command(peer("PINFOLD_BIN")?);
+            Ok(finish(command.args(arguments), "pinfold").await?.status.code())
+        };
+        assert_eq!(code(&["--help"]).await?, Some(0));
+        assert_eq!(code(&["up", "--no-such-flag"]).await?, Some(2));
+        let nothing = place.folder("nothing")?;
+        let nothing = nothing.to_str().context("a temporary path is UTF-8")?;
+        assert_eq!(code(&["token", "ls", "--data", nothing]).await?, Some(1));
+        Ok(())
+    });
+}

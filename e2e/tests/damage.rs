@@ -1,0 +1,171 @@
+//! A disk that fills, and one that forgets.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use pinfold_e2e::{
+    data,
+    kubo::Kubo,
+    pinfold::Pinfold,
+    process::{command, finish},
+    scenario::{FETCH, held_whole, remote_add, served},
+    test, test_within,
+    wait::eventually,
+};
+use serde_json::json;
+
+/// Files of the block store that are large enough to hold blocks.
+fn segments(data: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![data.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "seg") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+async fn pinned(place: &pinfold_e2e::place::Place) -> Result<(Pinfold, Kubo, String, Vec<u8>)> {
+    let pinfold = Pinfold::up(place, "pinfold", &[]).await?;
+    let origin = Kubo::start(place, "origin").await?;
+    origin.use_service(&pinfold).await?;
+    let file = data::bytes(1, 4_000_000);
+    let root = origin.add(&file, &[]).await?;
+    remote_add(&origin, &root, &[]).await?;
+    Ok((pinfold, origin, root, file))
+}
+
+/// Waits until the whole DAG is held again, never having served wrong bytes.
+async fn heals(pinfold: &Pinfold, origin: &Kubo, root: &str, file: &[u8]) -> Result<()> {
+    let dag = origin.dag(root).await?;
+    eventually("the damage to be repaired", FETCH * 2, async || {
+        if let Ok(bytes) = served(&pinfold.gateway, root).await
+            && bytes != file
+        {
+            return Ok(Some(false));
+        }
+        held_whole(pinfold, root, &dag).await?;
+        Ok(Some(true))
+    })
+    .await
+    .and_then(|right| {
+        ensure!(right, "wrong bytes were served");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_flipped_byte_is_never_served_and_fetched_again() {
+    test_within(Duration::from_secs(240), async |place| {
+        let (mut pinfold, origin, root, file) = pinned(place).await?;
+        pinfold.stop().await?;
+        let segment = segments(pinfold.data())?.pop().context("the block store has a segment")?;
+        let mut bytes = fs::read(&segment)?;
+        let block = file.windows(64).nth(1_500_000).context("the file is that long")?;
+        let at =
+            bytes.windows(64).position(|window| window == block).context("the block is in the segment")?;
+        bytes[at] ^= 0x40;
+        fs::write(&segment, bytes)?;
+        pinfold.start().await?;
+        heals(&pinfold, &origin, &root, &file).await
+    });
+}
+
+#[test]
+fn a_segment_cut_short_is_fetched_again() {
+    test_within(Duration::from_secs(240), async |place| {
+        let (mut pinfold, origin, root, file) = pinned(place).await?;
+        pinfold.stop().await?;
+        let segment = segments(pinfold.data())?.pop().context("the block store has a segment")?;
+        let half = fs::metadata(&segment)?.len() / 2;
+        fs::File::options().write(true).open(&segment)?.set_len(half)?;
+        pinfold.start().await?;
+        heals(&pinfold, &origin, &root, &file).await
+    });
+}
+
+#[test]
+fn a_capacity_that_is_reached_is_a_reason_and_not_the_end() {
+    test(async |place| {
+        let pinfold = Pinfold::up(place, "pinfold", &["--capacity", "20MB"]).await?;
+        let origin = Kubo::start(place, "origin").await?;
+        origin.use_service(&pinfold).await?;
+        let small = origin.add(&data::bytes(1, 1_000_000), &[]).await?;
+        remote_add(&origin, &small, &[]).await?;
+        let large = origin.add(&data::bytes(2, 60_000_000), &[]).await?;
+        let api = pinfold.api()?;
+        let pin = api.add(json!({ "cid": large, "origins": origin.addresses().await? })).await?;
+        eventually("the full disk to be told", FETCH, async || {
+            let pin = api.get(&pin.requestid).await?;
+            ensure!(pin.status != "pinned", "more than the capacity is pinned");
+            Ok((pin.info.get("reason").is_some_and(|reason| reason == "no_capacity")).then_some(()))
+        })
+        .await?;
+        held_whole(&pinfold, &small, &origin.dag(&small).await?).await
+    });
+}
+
+/// A small disk in memory, mounted for a test.
+struct Disk {
+    path: PathBuf,
+}
+
+impl Disk {
+    async fn mount(path: PathBuf, size: &str) -> Result<Self> {
+        let mut mount = command("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(&path);
+        finish(&mut mount, "mount").await?.success("mount")?;
+        Ok(Self { path })
+    }
+
+    async fn resize(&self, size: &str) -> Result<()> {
+        let mut mount = command("mount");
+        mount.args(["-o", &format!("remount,size={size}")]).arg(&self.path);
+        finish(&mut mount, "mount").await?.success("mount").map(|_| ())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Lazily: a process of a failed test may still be ending.
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.path).status();
+    }
+}
+
+#[test]
+fn as_root_a_full_disk_is_survived_and_made_good() {
+    test_within(Duration::from_secs(240), async |place| {
+        // Before Pinfold, so that it is unmounted after it.
+        let disk = Disk::mount(place.folder("disk")?, "48m").await?;
+        let pinfold = Pinfold::up_at(place, "pinfold", &disk.path.join("data"), &[]).await?;
+        let origin = Kubo::start(place, "origin").await?;
+        origin.use_service(&pinfold).await?;
+        let small = origin.add(&data::bytes(1, 1_000_000), &[]).await?;
+        remote_add(&origin, &small, &[]).await?;
+        let large = origin.add(&data::bytes(2, 70_000_000), &[]).await?;
+        let api = pinfold.api()?;
+        let pin = api.add(json!({ "cid": large, "origins": origin.addresses().await? })).await?;
+        eventually("the full disk to be told", FETCH, async || {
+            let pin = api.get(&pin.requestid).await?;
+            ensure!(pin.status != "pinned", "more than the disk is pinned");
+            Ok((pin.info.get("reason").is_some_and(|reason| reason == "no_capacity")).then_some(()))
+        })
+        .await?;
+        held_whole(&pinfold, &small, &origin.dag(&small).await?).await?;
+        disk.resize("300m").await?;
+        pinfold.run(&["queue", "retry"]).await?.success("queue retry")?;
+        api.until(&pin.requestid, "pinned", FETCH * 2).await?;
+        held_whole(&pinfold, &large, &origin.dag(&large).await?).await
+    });
+}

@@ -1,0 +1,95 @@
+//! What an account may store, enforced while bytes arrive.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use pinfold_e2e::{
+    api::EVERY_STATUS,
+    data,
+    kubo::Kubo,
+    pinfold::Pinfold,
+    recount::recount,
+    scenario::{FETCH, held_whole},
+    test,
+    wait::eventually,
+};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+/// Room for ten of the files below, not for eleven.
+const QUOTA: u64 = 10_500_000;
+const FILE: usize = 1_000_000;
+
+/// What the account uses and has reserved, in bytes.
+async fn used(pinfold: &Pinfold) -> Result<u64> {
+    let text = pinfold.run(&["account", "ls", "--json"]).await?.success("account ls")?.text()?;
+    let rows: Value = serde_json::from_str(&text)?;
+    rows[0]["used"].as_u64().with_context(|| format!("`account ls` printed {text}"))
+}
+
+#[test]
+fn fetches_at_the_edge_never_exceed_the_quota() {
+    test(async |place| {
+        let quota = QUOTA.to_string();
+        let mut pinfold = Pinfold::up(place, "pinfold", &["--free-quota", &quota]).await?;
+        let origin = Kubo::start(place, "origin").await?;
+        let origins = origin.addresses().await?;
+        let api = pinfold.api()?;
+        for file in 0..16 {
+            let root = origin.add(&data::bytes(file, FILE), &[]).await?;
+            let answer =
+                api.send(Method::POST, "/pins", Some(json!({ "cid": root, "origins": origins }))).await?;
+            ensure!([StatusCode::ACCEPTED, StatusCode::CONFLICT].contains(&answer.status), "{answer:?}");
+        }
+        eventually("every pin to be settled", FETCH, async || {
+            let waiting = api.list("status=queued,pinning").await?.count;
+            ensure!(waiting == 0, "{waiting} wait");
+            Ok(Some(()))
+        })
+        .await?;
+        let used = used(&pinfold).await?;
+        assert!(used <= QUOTA, "{used} bytes are used of {QUOTA}");
+        assert!(used > QUOTA / 2, "only {used} bytes are used of {QUOTA}");
+        for pin in api.all("status=failed", 100).await? {
+            assert_eq!(pin.info["reason"], "over_quota");
+        }
+        // The last pin of a content frees what it was charged.
+        for pin in api.all(EVERY_STATUS, 100).await? {
+            api.delete(&pin.requestid).await?;
+        }
+        assert_eq!(self::used(&pinfold).await?, 0);
+        pinfold.stop().await?;
+        recount(pinfold.data(), &BTreeMap::new())
+    });
+}
+
+#[test]
+fn a_root_of_more_than_half_the_quota_is_replaced_for_ever() {
+    test(async |place| {
+        let quota = QUOTA.to_string();
+        let pinfold = Pinfold::up(place, "pinfold", &["--free-quota", &quota]).await?;
+        let origin = Kubo::start(place, "origin").await?;
+        let origins = origin.addresses().await?;
+        let api = pinfold.api()?;
+        let mut file = data::bytes(1, 6_000_000);
+        let mut requestid: Option<String> = None;
+        for change in 0..4_u8 {
+            file[0] = change;
+            let root = origin.add(&file, &[]).await?;
+            let pin = json!({ "cid": root, "origins": origins });
+            let pin = match requestid {
+                None => api.add(pin).await?,
+                Some(old) => api.replace(&old, pin).await?,
+            };
+            api.until(&pin.requestid, "pinned", FETCH).await?;
+            held_whole(&pinfold, &root, &origin.dag(&root).await?).await?;
+            requestid = Some(pin.requestid);
+        }
+        eventually("the predecessors to be let go", FETCH, async || {
+            let used = used(&pinfold).await?;
+            ensure!(used < 7_000_000, "{used} bytes are used");
+            Ok(Some(()))
+        })
+        .await
+    });
+}
