@@ -14,6 +14,15 @@ use crate::state::{BlockEntry, Location, Place, Root, RootEntry, WalkId};
 /// The length of a list chunk's key.
 const CHUNK_KEY_BYTES: usize = 12;
 
+/// What newly referred blocks add up to.
+#[derive(Debug, Default)]
+pub(crate) struct Referred {
+    /// The lengths of those that are held.
+    pub(crate) bytes: u64,
+    /// Those that are not.
+    pub(crate) missing: Vec<Multihash>,
+}
+
 /// Index and sums, to be changed by the one who holds the writer.
 pub(crate) struct Apply<'a> {
     pub(crate) index: &'a Index,
@@ -25,17 +34,18 @@ pub(crate) struct Apply<'a> {
 impl Apply<'_> {
     /// A block's record lies at `location`.
     pub(crate) fn block(&mut self, key: &[u8], location: Location) -> Result<(), Error> {
-        let mut entry = self.index.block(key)?.unwrap_or_default();
+        let old = self.index.block(key)?;
+        let mut entry = old.unwrap_or_default();
         match entry.place {
             Place::At(old) => self.leave(key, old),
             Place::Lost => self.index.remove_lost(key),
             Place::Expected => {}
         }
         if entry.refs == 0 && entry.location().is_none() {
-            self.index.set_idle(key, self.now);
+            self.index.add_idle(key, self.now);
         }
         entry.place = Place::At(location);
-        self.index.set_block(key, entry);
+        self.index.set_block(key, old, entry);
         self.ledger.add_live(key.len(), location);
         self.ledger.sums.blocks += 1;
         self.ledger.sums.block_bytes += u64::from(location.len);
@@ -49,11 +59,12 @@ impl Apply<'_> {
         number: u32,
         location: Location,
         multihashes: &[Multihash],
-    ) -> Result<(), Error> {
+    ) -> Result<Referred, Error> {
+        let mut referred = Referred::default();
         match self.index.chunk(walk, number)? {
             Some(old) => self.ledger.end_live(CHUNK_KEY_BYTES, old),
             None => {
-                multihashes.iter().try_for_each(|multihash| self.reference(multihash))?;
+                multihashes.iter().try_for_each(|multihash| self.reference(multihash, &mut referred))?;
                 let chunks = self.index.chunks(walk)?.max(number + 1);
                 self.index.set_chunks(walk, chunks);
                 self.ledger.next_walk = self.ledger.next_walk.max(walk + 1);
@@ -61,7 +72,7 @@ impl Apply<'_> {
         }
         self.index.set_chunk(walk, number, location);
         self.ledger.add_live(CHUNK_KEY_BYTES, location);
-        Ok(())
+        Ok(referred)
     }
 
     /// A root's record lies at `location`.
@@ -115,23 +126,30 @@ impl Apply<'_> {
             return self.drop_block(key, location);
         }
         self.leave(key, location);
+        let old = Some(entry);
         entry.place = Place::Lost;
-        self.index.set_block(key, entry);
+        self.index.set_block(key, old, entry);
         self.index.set_lost(key);
     }
 
     /// One more list entry names the block.
-    fn reference(&mut self, multihash: &Multihash) -> Result<(), Error> {
-        if inherent(multihash).is_some() {
+    fn reference(&mut self, multihash: &Multihash, referred: &mut Referred) -> Result<(), Error> {
+        if let Some(bytes) = inherent(multihash) {
+            referred.bytes += bytes.len() as u64;
             return Ok(());
         }
         let key = multihash.to_bytes();
-        let mut entry = self.index.block(&key)?.unwrap_or_default();
+        let old = self.index.block(&key)?;
+        let mut entry = old.unwrap_or_default();
+        match entry.location() {
+            Some(location) => referred.bytes += u64::from(location.len),
+            None => referred.missing.push(*multihash),
+        }
         if entry.refs == 0 && entry.location().is_some() {
             self.index.remove_idle(&key);
         }
         entry.refs = entry.refs.saturating_add(1);
-        self.index.set_block(&key, entry);
+        self.index.set_block(&key, old, entry);
         Ok(())
     }
 
@@ -144,16 +162,17 @@ impl Apply<'_> {
         let Some(mut entry) = self.index.block(&key)?.filter(|entry| entry.refs > 0) else {
             return Err(Error::Index { reason: format!("references of {multihash:?} are miscounted") });
         };
+        let old = Some(entry);
         entry.refs -= 1;
         match entry.place {
-            Place::At(_) if entry.refs == 0 => self.index.set_idle(&key, self.now),
+            Place::At(_) if entry.refs == 0 => self.index.add_idle(&key, self.now),
             Place::Lost if entry.refs == 0 => self.index.remove_lost(&key),
             _ => {}
         }
         if entry.refs == 0 && entry.location().is_none() {
             self.index.remove_block(&key);
         } else {
-            self.index.set_block(&key, entry);
+            self.index.set_block(&key, old, entry);
         }
         Ok(())
     }

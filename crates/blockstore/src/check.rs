@@ -13,13 +13,14 @@ use crate::{Check, Difference, Error, Multihash};
 const MAX_EXAMPLES: usize = 100;
 
 /// How many blocks are counted in one pass, which bounds the memory: some
-/// 100 MiB. Larger stores are counted in several passes.
-const BLOCKS_PER_PASS: u64 = 1 << 20;
+/// 30 MiB. Larger stores are counted in several passes.
+const BLOCKS_PER_PASS: u64 = 1 << 18;
 
 impl Inner {
     /// See [`Store::check`](crate::Store::check).
     pub(crate) fn check(&self) -> Result<Check, Error> {
         let _no_maintenance = self.maintenance.lock();
+        let _no_checkpoint = self.checkpointing.lock();
         let writer = self.writer.lock();
         let mut check = Check::default();
         let passes = writer.ledger.sums.blocks / BLOCKS_PER_PASS + 1;
@@ -68,18 +69,23 @@ impl Inner {
                 continue;
             };
             check.roots += 1;
-            let (mut blocks, mut bytes) = (0, 0);
+            let (mut blocks, mut bytes, mut missing) = (0, 0, 0);
             for number in 0..held.chunks {
                 for multihash in self.expect_chunk(held.walk, number)? {
                     blocks += 1;
                     match self.held(&multihash)? {
                         Some(len) => bytes += len,
-                        None => differ(check, Difference::Missing { multihash }),
+                        None => {
+                            missing += 1;
+                            differ(check, Difference::Missing { multihash });
+                        }
                     }
                 }
             }
             compare("blocks of a root", held.blocks, blocks, check);
-            compare("bytes of a root", held.bytes, bytes, check);
+            if missing == 0 {
+                compare("bytes of a root", held.bytes, bytes, check);
+            }
         }
         Ok(())
     }

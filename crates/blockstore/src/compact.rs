@@ -136,7 +136,7 @@ impl Inner {
         match copy.kind {
             Kind::Block => apply.block(&copy.key, location),
             Kind::Chunk => match parse_chunk_key(&copy.key) {
-                Some((walk, number)) => apply.chunk(walk, number, location, &[]),
+                Some((walk, number)) => apply.chunk(walk, number, location, &[]).map(drop),
                 None => Ok(()),
             },
             Kind::Root => match self.index.root(&copy.key)? {

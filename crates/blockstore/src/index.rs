@@ -11,6 +11,7 @@
 
 use std::fs::File;
 use std::io::ErrorKind;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +24,10 @@ use lsm_tree::{
     SequenceNumberCounter, Slice,
 };
 
+use parking_lot::{Mutex, MutexGuard};
+
 use crate::Error;
+use crate::overlay::{Change, Changes, Overlay};
 use crate::state::{BlockEntry, Checkpoint, Location, RootEntry, SegmentStat, WalkId, chunk_key};
 
 /// The most files of the index that are open at a time.
@@ -37,13 +41,20 @@ const TABLE_BYTES: u64 = 4 << 20;
 /// one answer in a hundred is wrong and costs that read.
 const FILTER_BITS: f32 = 10.0;
 
+/// The index is rewritten where more than this fraction of its entries are
+/// removals: 1/8. Merging clears the others as it goes.
+const MAX_REMOVED_FRACTION: u64 = 8;
+
 /// Reads see the newest change.
 const NEWEST: SeqNo = SeqNo::MAX;
 
 /// The index of one store.
 pub(crate) struct Index {
     tree: AnyTree,
+    overlay: Overlay,
     sequence: SequenceNumberCounter,
+    /// Held by the one who moves changes from the overlay to the tree.
+    settling: Mutex<()>,
     disk_bytes: AtomicU64,
     /// Where to leave word that the index is to be rebuilt.
     marker: PathBuf,
@@ -55,11 +66,14 @@ impl std::fmt::Debug for Index {
     }
 }
 
+/// A key, with its letter, and its value.
+pub(crate) type Pair = (Slice, Slice);
+
 /// Pairs of the index in the order of their keys, as of one moment.
 pub(crate) struct Pairs(Box<dyn DoubleEndedIterator<Item = IterGuardImpl> + Send>);
 
 impl Iterator for Pairs {
-    type Item = Result<(Slice, Slice), Error>;
+    type Item = Result<Pair, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         Some(self.0.next()?.into_inner().map_err(|error| failed(&error)))
@@ -75,16 +89,24 @@ impl Index {
             .use_cache(Arc::new(Cache::with_capacity_bytes(cache_bytes)))
             .use_descriptor_table(Some(Arc::new(DescriptorTable::new(MAX_OPEN))))
             .filter_policy(FilterPolicy::all(filter))
-            // Everything large goes through the cache, whose size is bounded.
-            .filter_block_partitioning_policy(PartitioningPolicy::all(true))
-            .index_block_partitioning_policy(PartitioningPolicy::all(true))
-            .filter_block_pinning_policy(PinningPolicy::all(false))
-            .index_block_pinning_policy(PinningPolicy::all(false))
+            // Filters of the small upper levels stay in memory; of the large
+            // ones below, parts go through the cache, whose size is bounded.
+            .filter_block_pinning_policy(PinningPolicy::new([true, true, false]))
+            .index_block_pinning_policy(PinningPolicy::new([true, true, false]))
+            .filter_block_partitioning_policy(PartitioningPolicy::new([false, false, true]))
+            .index_block_partitioning_policy(PartitioningPolicy::new([false, false, true]))
             .open()
             .map_err(|error| failed(&error))?;
         sequence.fetch_max(tree.get_highest_seqno().map_or(1, |highest| highest + 1));
         let disk_bytes = AtomicU64::new(tree.disk_space());
-        Ok(Self { tree, sequence, disk_bytes, marker: marker(dir) })
+        Ok(Self {
+            tree,
+            overlay: Overlay::default(),
+            sequence,
+            settling: Mutex::new(()),
+            disk_bytes,
+            marker: marker(dir),
+        })
     }
 
     /// Leaves word that the index is to be rebuilt at the next opening.
@@ -111,7 +133,10 @@ impl Index {
     }
 
     fn get(&self, key: &Key) -> Result<Option<Slice>, Error> {
-        self.outcome(self.tree.get(key.as_slice(), NEWEST))
+        match self.overlay.get(key.as_slice()) {
+            Some(value) => Ok(value),
+            None => self.outcome(self.tree.get(key.as_slice(), NEWEST)),
+        }
     }
 
     /// The decoded value of `key`. One that does not decode has the index's
@@ -139,21 +164,63 @@ impl Index {
     }
 
     fn set(&self, key: &Key, value: &[u8]) {
-        self.tree.insert(key.as_slice(), value, self.sequence.next());
+        self.overlay.set(key.as_slice(), value.into(), false);
+    }
+
+    /// Sets an entry that did not exist.
+    fn add(&self, key: &Key, value: &[u8]) {
+        self.overlay.set(key.as_slice(), value.into(), true);
     }
 
     fn remove(&self, key: &Key) {
-        self.tree.remove(key.as_slice(), self.sequence.next());
+        self.overlay.remove(key.as_slice());
+    }
+
+    /// Shows the tree, for iterating, all changes until now.
+    fn settle_all(&self) {
+        let _one_at_a_time = self.settling.lock();
+        self.settle(&self.overlay.detach());
+    }
+
+    /// Applies changes that were set apart to the tree, in memory.
+    fn settle(&self, changes: &Changes) {
+        // In order, neighbours are found in the processor's cache.
+        let mut sorted: Vec<_> = changes.iter().collect();
+        sorted.sort_unstable_by_key(|(key, _)| *key);
+        for (key, change) in sorted {
+            match change {
+                Change::Set { value, .. } => {
+                    self.tree.insert(key.as_ref(), value.clone(), self.sequence.next());
+                }
+                Change::Removed => {
+                    self.tree.remove(key.as_ref(), self.sequence.next());
+                }
+            }
+        }
+        self.overlay.left();
     }
 
     /// All pairs whose key begins with `prefix`, as of now.
+    ///
+    /// A caller that holds the writer has to hold `checkpointing` too: a
+    /// checkpoint waits for the writer while it keeps others from here.
     pub(crate) fn pairs(&self, prefix: &[u8]) -> Pairs {
+        self.settle_all();
         Pairs(self.tree.prefix(prefix, self.sequence.get(), None))
+    }
+
+    /// Up to `limit` pairs with this prefix after the key `after`, for those
+    /// who take so long that they must not hold on to one moment's files.
+    pub(crate) fn page(&self, prefix: u8, after: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, Error> {
+        let start = after.map_or(Bound::Included([prefix].to_vec()), |after| Bound::Excluded(after.to_vec()));
+        let range = (start, Bound::Excluded([prefix + 1].to_vec()));
+        self.settle_all();
+        Pairs(self.tree.range(range, self.sequence.get(), None)).take(limit).collect()
     }
 
     /// Bytes that changes occupy in memory, roughly.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.tree.active_memtable().size()
+        self.tree.active_memtable().size() + self.overlay.bytes()
     }
 
     /// Bytes that the index occupies on disk, as of the last flush.
@@ -161,10 +228,10 @@ impl Index {
         self.disk_bytes.load(Ordering::Relaxed)
     }
 
-    /// Closes the set of changes that the next [`Index::flush`] writes.
-    /// Nothing else changes the index meanwhile.
-    pub(crate) fn rotate(&self) {
-        self.tree.rotate_memtable();
+    /// Begins to close the set of changes that the next [`Index::flush`]
+    /// writes.
+    pub(crate) fn rotate(&self) -> Rotation<'_> {
+        Rotation { index: self, _one_at_a_time: self.settling.lock() }
     }
 
     /// Moves the changes before the last [`Index::rotate`] to disk, durably
@@ -181,11 +248,37 @@ impl Index {
         self.outcome(compacted).map(drop)
     }
 
-    /// Rewrites the index into one sorted run, without anything superseded.
+    /// Rewrites the index where much of it only says that something is gone.
     pub(crate) fn compact(&self) -> Result<(), Error> {
+        if self.tree.tombstone_count().saturating_mul(MAX_REMOVED_FRACTION)
+            < self.tree.approximate_len() as u64
+        {
+            return Ok(());
+        }
         let compacted = self.tree.major_compact(TABLE_BYTES, self.sequence.get());
         self.disk_bytes.store(self.tree.disk_space(), Ordering::Relaxed);
-        self.outcome(compacted).map(drop)
+        self.outcome(compacted)
+    }
+}
+
+/// A set of changes that is being closed. It keeps the tree's part to itself.
+pub(crate) struct Rotation<'a> {
+    index: &'a Index,
+    _one_at_a_time: MutexGuard<'a, ()>,
+}
+
+impl Rotation<'_> {
+    /// These are the changes: all until now. For the one who holds the writer,
+    /// so that nothing is half done.
+    pub(crate) fn close(&self) -> Arc<Changes> {
+        self.index.overlay.detach()
+    }
+
+    /// Sets the changes apart from those that come now. The writer is not
+    /// needed for it.
+    pub(crate) fn finish(self, changes: &Changes) {
+        self.index.settle(changes);
+        self.index.tree.rotate_memtable();
     }
 }
 
@@ -195,8 +288,10 @@ impl Index {
         self.get_as(&Key::new(b'b', multihash), BlockEntry::decode)
     }
 
-    pub(crate) fn set_block(&self, multihash: &[u8], entry: BlockEntry) {
-        self.set(&Key::new(b'b', multihash), &entry.encode());
+    /// `old` is what [`Index::block`] has answered.
+    pub(crate) fn set_block(&self, multihash: &[u8], old: Option<BlockEntry>, entry: BlockEntry) {
+        let key = Key::new(b'b', multihash);
+        if old.is_none() { self.add(&key, &entry.encode()) } else { self.set(&key, &entry.encode()) }
     }
 
     pub(crate) fn remove_block(&self, multihash: &[u8]) {
@@ -204,9 +299,9 @@ impl Index {
     }
 
     /// Notes that a held block has no reference, since `since`, in seconds of
-    /// Unix time.
-    pub(crate) fn set_idle(&self, multihash: &[u8], since: u64) {
-        self.set(&Key::new(b'i', multihash), &since.to_le_bytes());
+    /// Unix time. It had one until now, or did not exist.
+    pub(crate) fn add_idle(&self, multihash: &[u8], since: u64) {
+        self.add(&Key::new(b'i', multihash), &since.to_le_bytes());
     }
 
     pub(crate) fn remove_idle(&self, multihash: &[u8]) {

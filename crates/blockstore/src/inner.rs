@@ -1,8 +1,10 @@
 //! What an open store consists of, and how it writes.
 //!
-//! Locks, in the order in which they are taken: `maintenance` (reclaim, scrub,
-//! compaction, one at a time), `checkpointing`, `writer`, `protected`. Reads
-//! take none of them.
+//! Locks, in the order in which they are taken: `maintenance` (reclaim and
+//! compaction, one at a time), `checkpointing`, the index's own, `writer`,
+//! `protected`. Reads take none of them, but iterating over the index takes
+//! the index's own: whoever does so with the writer held, holds
+//! `checkpointing` first.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use crate::apply::Apply;
 use crate::background::Signal;
 use crate::block::inherent;
 use crate::index::Index;
+use crate::io::SyncMoment;
 use crate::meter::{self, Meter};
 use crate::record::Kind;
 use crate::segments::{Read, Segments};
@@ -158,7 +161,7 @@ impl Inner {
         if self.sync.synced() >= writer.written {
             return Ok(());
         }
-        let result = meter::timed(|| writer.file.sync());
+        let result = meter::timed(|| writer.file.sync(SyncMoment::Close));
         result.map_err(|source| {
             let error = self.segments.failed("sync", writer.segment, source);
             self.sync_failed(writer, &error);
@@ -175,7 +178,7 @@ impl Inner {
                     Covered { written: writer.written, segment: writer.segment, offset: writer.len };
                 (Arc::clone(&writer.file), covered)
             };
-            meter::timed(|| file.sync()).map_err(|source| {
+            meter::timed(|| file.sync(SyncMoment::Commit)).map_err(|source| {
                 let error = self.segments.failed("sync", covered.segment, source);
                 self.sync_failed(&self.writer.lock(), &error);
                 error
@@ -244,14 +247,15 @@ impl Inner {
     /// all of that is durable.
     pub(crate) fn checkpoint(&self) -> Result<(), Error> {
         let _one_at_a_time = self.checkpointing.lock();
-        let written = {
+        let rotation = self.index.rotate();
+        let (written, changes) = {
             let mut writer = self.lock_writer()?;
             let (segment, offset) = (writer.segment, writer.len);
             let offset = u32::try_from(offset).expect("segments are closed before 4 GiB");
             writer.ledger.save(&self.index, self.store, segment, offset);
-            self.index.rotate();
-            writer.written
+            (writer.written, rotation.close())
         };
+        rotation.finish(&changes);
         self.sync_to(written)?;
         self.index.flush()
     }

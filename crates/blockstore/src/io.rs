@@ -38,11 +38,12 @@ pub trait Io: Debug + Send + Sync {
     /// The system's.
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    /// Makes creations and removals durable.
+    /// Makes creations and removals durable. `change` says which of them the
+    /// store waits for.
     ///
     /// # Errors
     /// The system's.
-    fn sync_dir(&self) -> io::Result<()>;
+    fn sync_dir(&self, change: DirChange) -> io::Result<()>;
 
     /// Where a file lies, for messages.
     fn path(&self, name: &str) -> PathBuf;
@@ -77,17 +78,41 @@ pub trait AppendFile: Debug + Send + Sync {
     /// The system's; `UnexpectedEof` where the file ends before.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 
-    /// Makes the file's bytes and length durable.
+    /// Makes the file's bytes and length durable. `moment` says what the store
+    /// does next, relying on it.
     ///
     /// # Errors
     /// The system's. What was not durable before is then in an unknown state.
-    fn sync(&self) -> io::Result<()>;
+    fn sync(&self, moment: SyncMoment) -> io::Result<()>;
 
     /// Cuts the file to `len` bytes.
     ///
     /// # Errors
     /// The system's.
     fn truncate(&self, len: u64) -> io::Result<()>;
+}
+
+/// When a segment is synced. Each of these has its own reason, and leaving any
+/// of them out loses something: the tests leave each of them out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncMoment {
+    /// Before something is acknowledged, or the index moves to disk.
+    Commit,
+    /// Before the next segment is created: only the last one may be torn.
+    Close,
+    /// After opening: what the page cache shows may not be on disk yet, and
+    /// what was cut off must not come back behind new records.
+    Open,
+}
+
+/// Why the directory is synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirChange {
+    /// A segment was created; what is acknowledged in it must not vanish.
+    Created,
+    /// A segment was removed; it must not come back after the memory of roots
+    /// that were released in it is gone.
+    Removed,
 }
 
 /// The most slices that one `writev` takes on Linux and macOS.
@@ -139,7 +164,7 @@ impl Io for DiskIo {
         std::fs::remove_file(self.dir.join(name))
     }
 
-    fn sync_dir(&self) -> io::Result<()> {
+    fn sync_dir(&self, _change: DirChange) -> io::Result<()> {
         File::open(&self.dir)?.sync_all()
     }
 
@@ -175,7 +200,7 @@ impl AppendFile for DiskFile {
         self.0.read_exact_at(buffer, offset)
     }
 
-    fn sync(&self) -> io::Result<()> {
+    fn sync(&self, _moment: SyncMoment) -> io::Result<()> {
         // On macOS std's sync_data is F_FULLFSYNC, which reaches the platter.
         self.0.sync_data()
     }

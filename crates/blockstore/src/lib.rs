@@ -44,6 +44,7 @@ pub mod io;
 mod ledger;
 mod meter;
 mod options;
+mod overlay;
 mod reclaim;
 mod record;
 mod recover;

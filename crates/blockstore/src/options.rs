@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::{Multihash, block};
+
 /// Settings of a [`Store`](crate::Store). All of them may differ from one
 /// opening to the next.
 #[derive(Clone, Debug)]
@@ -29,6 +31,11 @@ pub struct Options {
     /// writer that exceeds `sync_bytes` does it itself: for tools and tests
     /// that need every step in order.
     pub background: bool,
+    /// How scrub recomputes a multihash: whether the bytes have it, or `None`
+    /// where its hash function is not known. The default knows those of
+    /// [`Block::verify`](crate::Block::verify); a caller that puts blocks
+    /// under others, verified by itself, brings its own.
+    pub verifier: fn(&Multihash, &[u8]) -> Option<bool>,
 }
 
 /// The longest segment, in bytes, that offsets of 32 bits and one batch above
@@ -53,6 +60,7 @@ impl Default for Options {
             cache_bytes: 4 << 20,
             index_memory_bytes: 4 << 20,
             background: true,
+            verifier: |multihash, bytes| block::matches(multihash, bytes).ok(),
         }
     }
 }

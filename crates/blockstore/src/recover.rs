@@ -19,7 +19,7 @@ use std::sync::Arc;
 use crate::apply::Apply;
 use crate::index::{self, Index, malformed};
 use crate::inner::{hex, now};
-use crate::io::AppendFile;
+use crate::io::{AppendFile, SyncMoment};
 use crate::ledger::Ledger;
 use crate::record::{Head, Kind};
 use crate::scan::{Found, Scan};
@@ -176,7 +176,7 @@ impl Recovery<'_> {
             tracing::warn!(segment, at = end, bytes = len - end, "cut off the torn end of the block store");
             file.truncate(end).map_err(|source| self.segments.failed("truncate", segment, source))?;
         }
-        file.sync().map_err(|source| self.segments.failed("sync", segment, source))?;
+        file.sync(SyncMoment::Open).map_err(|source| self.segments.failed("sync", segment, source))?;
         Ok(Tail { segment, len: end, closed: has_holes })
     }
 
@@ -258,7 +258,9 @@ impl Recovery<'_> {
         match head.kind {
             Kind::Block => Ok(()),
             Kind::Chunk => match (parse_chunk_key(key), parse_chunk(&payload)) {
-                (Some((walk, number)), Some(list)) => self.apply().chunk(walk, number, location, &list),
+                (Some((walk, number)), Some(list)) => {
+                    self.apply().chunk(walk, number, location, &list).map(drop)
+                }
                 _ => self.skip(segment, offset),
             },
             Kind::Root => match Root::decode(&payload) {
@@ -297,7 +299,9 @@ impl Recovery<'_> {
     fn checkpoint(&mut self, segment: u32, len: u64) -> Result<(), Error> {
         let offset = u32::try_from(len).map_err(|_| malformed())?;
         self.ledger.save(&self.index, self.store, segment, offset);
-        self.index.rotate();
+        let rotation = self.index.rotate();
+        let changes = rotation.close();
+        rotation.finish(&changes);
         self.index.flush()
     }
 
@@ -358,7 +362,7 @@ impl Recovery<'_> {
                 multihash = hex(&key),
                 "a held root's block is missing; it has to be fetched again"
             );
-            self.index.set_block(&key, BlockEntry { place: Place::Lost, ..entry });
+            self.index.set_block(&key, Some(entry), BlockEntry { place: Place::Lost, ..entry });
             self.index.set_lost(&key);
             self.lost += 1;
         }

@@ -4,6 +4,7 @@
 //! A list that no root has any more is *dead*; [`Inner::release_dead`] gives
 //! its references back, chunk by chunk.
 
+use crate::apply::Referred;
 use crate::inner::Inner;
 use crate::record::Kind;
 use crate::segments::Read;
@@ -45,15 +46,16 @@ impl Inner {
         number: u32,
         payload: &[u8],
         list: &[Multihash],
-    ) -> Result<(), Error> {
+    ) -> Result<Referred, Error> {
         let mut writer = self.lock_writer()?;
         self.walked_root(root_key, walk)?;
         let key = chunk_key(walk, number);
         let locations = self.append(&mut writer, &[Draft::new(Kind::Chunk, &key, payload)])?;
         let applied = self.apply(&mut writer).chunk(walk, number, locations[0], list);
-        self.applied(applied)?;
+        let referred = self.applied(applied)?;
         drop(writer);
-        self.after_write()
+        self.after_write()?;
+        Ok(referred)
     }
 
     /// Makes the root held by the walk's list. Durable after a sync up to the

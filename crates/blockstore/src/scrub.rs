@@ -7,10 +7,13 @@ use crate::record::Kind;
 use crate::roots::Chunk;
 use crate::segments::Read;
 use crate::state::{BlockEntry, Location, parse_chunk_key};
-use crate::{Error, Multihash, Scrubbed, block};
+use crate::{Error, Multihash, Scrubbed};
 
 /// The longest pause at a time, so that a stop is noticed.
 const MAX_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many blocks are looked up at a time.
+const PAGE: usize = 256;
 
 /// Holds a task to a rate.
 struct Pace {
@@ -46,18 +49,25 @@ impl Inner {
     ) -> Result<Scrubbed, Error> {
         let mut pace = Pace { begun: Instant::now(), bytes_per_second, bytes: 0 };
         let mut done = Scrubbed::default();
-        for pair in self.index.pairs(b"b") {
-            let (key, value) = pair?;
-            let entry = BlockEntry::decode(&value).ok_or_else(crate::index::malformed)?;
-            let Some(location) = entry.location() else {
-                continue;
+        let mut after = None;
+        loop {
+            let page = self.index.page(b'b', after.as_deref(), PAGE)?;
+            let Some((last, _)) = page.last() else {
+                break;
             };
-            if !pace.spend(location.len.into(), should_stop) {
-                return Ok(done);
+            after = Some(last.to_vec());
+            for (key, value) in page {
+                let entry = BlockEntry::decode(&value).ok_or_else(crate::index::malformed)?;
+                let Some(location) = entry.location() else {
+                    continue;
+                };
+                if !pace.spend(location.len.into(), should_stop) {
+                    return Ok(done);
+                }
+                done.blocks += 1;
+                done.bytes += u64::from(location.len);
+                self.scrub_block(&key[1..], &mut done)?;
             }
-            done.blocks += 1;
-            done.bytes += u64::from(location.len);
-            self.scrub_block(&key[1..], &mut done)?;
         }
         done.finished = self.scrub_lists(&mut pace, should_stop, &mut done)?;
         Ok(done)
@@ -92,10 +102,10 @@ impl Inner {
         let Ok(multihash) = Multihash::from_bytes(key) else {
             return Ok(Some("its key is no multihash"));
         };
-        match block::matches(&multihash, &bytes) {
-            Ok(false) => Ok(Some("its multihash is wrong")),
-            // A hash function that is not known here: the checksum has to do.
-            Ok(true) | Err(_) => Ok(None),
+        match (self.options.verifier)(&multihash, &bytes) {
+            Some(false) => Ok(Some("its multihash is wrong")),
+            // Of an unknown hash function, the checksum has to do.
+            Some(true) | None => Ok(None),
         }
     }
 

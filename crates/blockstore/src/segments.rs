@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::Error;
-use crate::io::{AppendFile, Io};
+use crate::io::{AppendFile, DirChange, Io};
 use crate::record::{self, HEAD_BYTES, Head, Kind};
 use crate::state::Location;
 
@@ -60,7 +60,7 @@ impl Segments {
     /// Creates a segment; it exists durably when this returns.
     pub(crate) fn create(&self, segment: u32) -> Result<Arc<dyn AppendFile>, Error> {
         let file = self.io.create(&name(segment)).map_err(|source| self.failed("create", segment, source))?;
-        if let Err(error) = self.sync_dir() {
+        if let Err(error) = self.sync_dir(DirChange::Created) {
             // Best effort: an empty segment left behind does no harm.
             let _ = self.io.remove(&name(segment));
             return Err(error);
@@ -86,7 +86,7 @@ impl Segments {
             Err(source) if source.kind() != ErrorKind::NotFound => {
                 Err(self.failed("delete", segment, source))
             }
-            _ => self.sync_dir(),
+            _ => self.sync_dir(DirChange::Removed),
         }
     }
 
@@ -143,8 +143,8 @@ impl Segments {
         }
     }
 
-    fn sync_dir(&self) -> Result<(), Error> {
-        self.io.sync_dir().map_err(|source| self.error("sync", "", source))
+    fn sync_dir(&self, change: DirChange) -> Result<(), Error> {
+        self.io.sync_dir(change).map_err(|source| self.error("sync", "", source))
     }
 
     fn remembered(&self, segment: u32) -> Option<Arc<dyn AppendFile>> {

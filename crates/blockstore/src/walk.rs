@@ -12,6 +12,10 @@ use crate::{Error, Multihash, RootInfo, Store};
 /// for each walk: some 100 KiB at most.
 pub(crate) const CHUNK_REFERENCES: usize = 1024;
 
+/// How many blocks that were not held when they were referred to a walk keeps
+/// in mind, to look at these alone when it completes.
+const MAX_MISSING: usize = 4096;
+
 /// The fetch of one root. Send it where the fetch goes; it is used by one
 /// thread at a time.
 ///
@@ -28,15 +32,36 @@ pub struct Walk {
     references: u64,
     /// References that no chunk has yet; they are in `Inner::protected`.
     pending: Vec<Multihash>,
+    /// The lengths of the blocks that were held when their chunk was written.
+    bytes: u64,
+    /// Those that were not held then.
+    missing: Vec<Multihash>,
+    /// There were more of them, or blocks were lost: the list has to be looked
+    /// through.
+    is_uncertain: bool,
+    /// [`Store::lost_count`] when the walk began.
+    lost_before: u64,
     ended: bool,
 }
 
 impl Walk {
     /// Begins a walk of a root that has none; `key` is registered as walked.
     pub(crate) fn begin(store: Store, key: &[u8]) -> Result<Self, Error> {
+        let lost_before = store.lost_count();
         let id = store.inner().begin_walk(key)?;
-        let pending = Vec::new();
-        Ok(Self { store, key: key.to_vec(), id, chunks: 0, references: 0, pending, ended: false })
+        Ok(Self {
+            store,
+            key: key.to_vec(),
+            id,
+            chunks: 0,
+            references: 0,
+            pending: Vec::new(),
+            bytes: 0,
+            missing: Vec::new(),
+            is_uncertain: false,
+            lost_before,
+            ended: false,
+        })
     }
 
     /// Takes a reference on each of `multihashes`: call it before the block is
@@ -140,22 +165,49 @@ impl Walk {
     fn write_chunk(&mut self) -> Result<(), Error> {
         let mut payload = Vec::with_capacity(self.pending.len() * 36);
         self.pending.iter().for_each(|multihash| push_multihash(&mut payload, &multihash.to_bytes()));
-        self.store.inner().write_chunk(&self.key, self.id, self.chunks, &payload, &self.pending)?;
+        let inner = self.store.inner();
+        let referred = inner.write_chunk(&self.key, self.id, self.chunks, &payload, &self.pending)?;
         self.chunks += 1;
+        self.bytes += referred.bytes;
+        self.missing.extend(referred.missing);
+        if self.missing.len() > MAX_MISSING {
+            self.missing = Vec::new();
+            self.is_uncertain = true;
+        }
         self.unprotect_pending();
         Ok(())
     }
 
-    /// Adds up the list, every block of which has to be held.
-    fn sum_up(&self) -> Result<HeldList, Error> {
+    /// Adds up the list, every block of which has to be held. A block that was
+    /// held when its chunk was written is held still, because nothing that is
+    /// referred to is reclaimed; unless it was lost.
+    fn sum_up(&mut self) -> Result<HeldList, Error> {
+        if self.is_uncertain || self.store.lost_count() != self.lost_before {
+            return self.sum_up_list();
+        }
+        let mut still_missing = Vec::new();
+        for multihash in std::mem::take(&mut self.missing) {
+            match self.store.inner().held(&multihash) {
+                Ok(Some(bytes)) => self.bytes += bytes,
+                Ok(None) => still_missing.push(multihash),
+                Err(error) => {
+                    self.is_uncertain = true;
+                    return Err(error);
+                }
+            }
+        }
+        self.missing = still_missing;
+        self.summed(self.bytes, self.missing.len() as u64, self.missing.first())
+    }
+
+    /// The same from the list as it was written.
+    fn sum_up_list(&self) -> Result<HeldList, Error> {
         let inner = self.store.inner();
-        let mut held = HeldList { walk: self.id, chunks: self.chunks, blocks: 0, bytes: 0 };
-        let (mut missing, mut first) = (0, None);
+        let (mut bytes, mut missing, mut first) = (0, 0, None);
         for number in 0..self.chunks {
             for multihash in inner.expect_chunk(self.id, number)? {
-                held.blocks += 1;
                 match inner.held(&multihash)? {
-                    Some(bytes) => held.bytes += bytes,
+                    Some(len) => bytes += len,
                     None => {
                         missing += 1;
                         first.get_or_insert(multihash);
@@ -163,9 +215,13 @@ impl Walk {
                 }
             }
         }
+        self.summed(bytes, missing, first.as_ref())
+    }
+
+    fn summed(&self, bytes: u64, missing: u64, first: Option<&Multihash>) -> Result<HeldList, Error> {
         match first {
-            Some(first) => Err(Error::Incomplete { missing, total: held.blocks, first }),
-            None => Ok(held),
+            Some(first) => Err(Error::Incomplete { missing, total: self.references, first: *first }),
+            None => Ok(HeldList { walk: self.id, chunks: self.chunks, blocks: self.references, bytes }),
         }
     }
 

@@ -1,4 +1,5 @@
 //! Roots, walks, references, reclaim.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 

@@ -1,6 +1,8 @@
 //! Blocks and stores for the tests.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod sim;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -46,7 +48,7 @@ pub(crate) fn open(dir: &Path) -> Store {
 pub(crate) fn hold(store: &Store, root: &[u8], blocks: &[Block]) {
     let mut walk = store.begin(root).unwrap();
     walk.reference(&keys(blocks)).unwrap();
-    store.put(blocks).unwrap();
+    blocks.chunks(10).for_each(|batch| store.put(batch).unwrap());
     walk.complete(b"meta").unwrap();
 }
 
