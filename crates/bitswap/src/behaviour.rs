@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_timer::Delay;
 use libp2p::core::Endpoint;
@@ -19,6 +19,9 @@ use libp2p::{Multiaddr, PeerId};
 use crate::handler::Handler;
 use crate::shared::Shared;
 use crate::{Blocks, Config, Handle};
+
+/// How often gauges are set while anything happens.
+const GAUGE_EVERY: Duration = Duration::from_secs(1);
 
 /// A connection from or to a banned peer is denied.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -35,13 +38,14 @@ struct Banned(PeerId, u64);
 pub struct Behaviour {
     shared: Arc<Shared>,
     timer: Option<(Instant, Delay)>,
+    gauged: Instant,
 }
 
 impl Behaviour {
     /// Makes a behaviour, which goes into a swarm, and its handle.
     pub fn new(config: Config, blocks: Arc<dyn Blocks>) -> (Self, Handle) {
         let shared = Arc::new(Shared::new(config, blocks));
-        (Self { shared: shared.clone(), timer: None }, Handle::new(shared))
+        (Self { shared: shared.clone(), timer: None, gauged: Instant::now() }, Handle::new(shared))
     }
 
     fn handler(&self, id: ConnectionId, peer: PeerId) -> Result<Handler, ConnectionDenied> {
@@ -49,6 +53,15 @@ impl Behaviour {
             return Err(ConnectionDenied::new(Banned(peer, left.as_secs())));
         }
         Ok(Handler::new(peer, id, self.shared.clone()))
+    }
+
+    /// Sets the gauges, once in a while.
+    fn gauge(&mut self) {
+        let now = Instant::now();
+        if now.saturating_duration_since(self.gauged) >= GAUGE_EVERY {
+            self.gauged = now;
+            self.shared.gauge(now);
+        }
     }
 
     /// Calls the client when it is time.
@@ -61,7 +74,6 @@ impl Behaviour {
             };
             if at <= now {
                 self.shared.client.lock().tick(now);
-                self.shared.gauge(now);
                 continue;
             }
             let (set, delay) = self.timer.get_or_insert_with(|| (at, Delay::new(at - now)));
@@ -117,6 +129,7 @@ impl NetworkBehaviour for Behaviour {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         self.shared.swarm.register(cx.waker());
         self.poll_timer(cx);
+        self.gauge();
         if let Some(peer_id) = self.shared.client.lock().take_disconnect() {
             return Poll::Ready(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::All });
         }

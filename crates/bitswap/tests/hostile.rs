@@ -226,7 +226,7 @@ async fn bad_origins_do_not_keep_a_fetch_from_its_end() {
     }
     let datas: Vec<_> = (0..400).map(|i| block(i, 64 << 10)).collect();
     let cids: Vec<_> = datas.iter().map(|data| good.blocks.insert(data.clone())).collect();
-    let liar_peer = liar.peer;
+    let (liar_peer, closer_peer) = (liar.peer, closer.peer);
     let lies = tokio::spawn(async move {
         let mut wantlist = liar.accept().await;
         while let Ok(message) = raw::read(&mut wantlist).await {
@@ -248,7 +248,7 @@ async fn bad_origins_do_not_keep_a_fetch_from_its_end() {
         }
     });
     let mut session = node.handle.new_session();
-    for peer in [silent.peer, liar_peer, good.peer] {
+    for peer in [silent.peer, liar_peer, closer_peer, good.peer] {
         session.add_peer(peer);
     }
     let mut banned = 0;
@@ -261,6 +261,17 @@ async fn bad_origins_do_not_keep_a_fetch_from_its_end() {
     assert!(banned <= 1);
     lies.abort();
     closes.abort();
+}
+
+#[tokio::test]
+async fn a_peer_without_bitswap_is_as_good_as_gone() {
+    let (node, raw) = (Node::start().await, Raw::start("/other/1.0.0").await);
+    node.connect(&raw.address).await;
+    let mut session = node.handle.new_session();
+    session.add_peer(raw.peer);
+    session.want([cid_of(b"anything")]);
+    assert_eq!(next(&mut session).await, Event::PeerGone(raw.peer));
+    assert_eq!(next(&mut session).await, Event::NoPeers);
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ pub(crate) const MAX_SESSION_PEERS: usize = 32;
 /// The most CIDs that one session wants at a time.
 pub(crate) const MAX_SESSION_WANTS: usize = 65_536;
 
-/// Events other than blocks that wait for the session; beyond it DONT_HAVE is
+/// Events that wait for the session; beyond it what peers can cause at will is
 /// not told.
 const MAX_EVENTS: usize = 8_192;
 
@@ -161,11 +161,11 @@ impl SessionState {
     pub(crate) fn push(&mut self, event: Event) {
         match &event {
             Event::Block { data, .. } => self.undelivered += data.len(),
-            Event::DontHave { .. } if self.events.len() >= MAX_EVENTS => return,
+            Event::DontHave { .. } | Event::PeerGone(_) if self.events.len() >= MAX_EVENTS => return,
             Event::DontHave { .. }
+            | Event::PeerGone(_)
             | Event::TooLarge { .. }
             | Event::PeerBanned { .. }
-            | Event::PeerGone(_)
             | Event::Stalled { .. }
             | Event::NoPeers => {}
         }

@@ -204,8 +204,9 @@ impl Handler {
             let Poll::Ready(progress) = self.answers.poll(cx) else { return false };
             match progress {
                 Progress::NoStream => {
-                    let wanted =
-                        self.answers.is_busy() || self.shared.server.lock().has_answers(&self.link.peer);
+                    let mut server = self.shared.server.lock();
+                    server.leave_queue(&self.link);
+                    let wanted = self.answers.is_busy() || server.has_answers(&self.link.peer);
                     return wanted && self.answers.request(now);
                 }
                 Progress::Idle(version) => {
@@ -220,7 +221,10 @@ impl Handler {
                     self.served();
                 }
                 Progress::Closed => {}
-                Progress::GivenUp => self.served(),
+                Progress::GivenUp => {
+                    self.shared.server.lock().give_up(&self.link.peer);
+                    self.served();
+                }
             }
         }
     }
@@ -276,6 +280,7 @@ impl Handler {
         let now = Instant::now();
         if matches!(error, StreamUpgradeError::NegotiationFailed) {
             self.shared.client.lock().unsupported(&self.link.peer, now);
+            self.shared.server.lock().give_up(&self.link.peer);
         }
         match purpose {
             Purpose::Wants => self.wants.not_opened(now),

@@ -139,9 +139,10 @@ impl Ledger {
         !self.ready.is_empty() || !self.denials.is_empty()
     }
 
+    /// Whether the next answer is a block, for which memory is needed.
     pub(super) fn next_is_block(&self) -> bool {
         let first = self.ready.first_key_value().and_then(|(_, cid)| self.wants.get(cid));
-        self.denials.is_empty() && first.is_some_and(|wanted| matches!(wanted.answer, Some(Answer::Block(_))))
+        first.is_some_and(|wanted| matches!(wanted.answer, Some(Answer::Block(_))))
     }
 
     /// Takes the next answer out.
@@ -151,8 +152,9 @@ impl Ledger {
         Some((cid, wanted))
     }
 
-    pub(super) fn take_denials(&mut self, most: usize) -> impl Iterator<Item = (Cid, bool)> {
+    /// Takes out CIDs that the peer is told to be missing here.
+    pub(super) fn take_denials(&mut self, most: usize) -> Vec<(Cid, bool)> {
         let count = self.denials.len().min(most);
-        self.denials.drain(..count).map(|cid| (cid, false))
+        self.denials.drain(..count).map(|cid| (cid, false)).collect()
     }
 }

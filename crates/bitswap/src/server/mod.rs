@@ -224,25 +224,13 @@ impl Server {
         self.ledgers.get(peer).is_some_and(Ledger::has_answers)
     }
 
-    /// What to send next over a connection; it can be empty when the peer is
-    /// too old to be told. `None` when there is nothing, or
+    /// What to send next over a connection. `None` when there is nothing, or
     /// when others come first: the connection is woken then.
     pub(crate) fn take_batch(&mut self, link: &Arc<Link>, version: Version) -> Option<Batch> {
+        let turn = self.take_place(link);
         let ledger = self.ledgers.get_mut(&link.peer)?;
-        if !ledger.has_answers() {
-            return None;
-        }
-        if self.serving >= MAX_SERVING && ledger.next_is_block() {
-            if !self.queue.iter().any(|other| other.id == link.id) {
-                self.queue.push_back(link.clone());
-            }
-            return None;
-        }
         let mut batch = Batch::default();
-        while batch.bytes < BATCH
-            && batch.blocks.len() < MAX_BATCH_BLOCKS
-            && batch.presences.len() < MAX_BATCH_PRESENCES
-        {
+        while (turn || !ledger.next_is_block()) && batch.has_room() {
             let Some((cid, wanted)) = ledger.pop() else { break };
             self.wants -= 1;
             batch.add(cid, &wanted, version);
@@ -252,7 +240,37 @@ impl Server {
             batch.presences.extend(denials);
         }
         self.serving += batch.bytes;
-        Some(batch)
+        if !batch.is_empty() {
+            return Some(batch);
+        }
+        if ledger.next_is_block() && !self.queue.iter().any(|other| other.id == link.id) {
+            self.queue.push_back(link.clone());
+        }
+        None
+    }
+
+    /// Whether a connection may have blocks read: there is memory for them,
+    /// and nobody has waited longer. Takes it out of the queue in any case.
+    fn take_place(&mut self, link: &Arc<Link>) -> bool {
+        let place = self.queue.iter().position(|other| other.id == link.id);
+        let free = self.serving < MAX_SERVING;
+        match place {
+            Some(0) if free => {
+                self.queue.pop_front();
+                self.wake_next();
+                true
+            }
+            Some(place) => {
+                // Whoever is not served keeps its place.
+                if self.ledgers.get(&link.peer).is_some_and(Ledger::next_is_block) {
+                    return false;
+                }
+                self.queue.remove(place);
+                self.wake_next();
+                false
+            }
+            None => free && self.queue.is_empty(),
+        }
     }
 
     /// A batch is written, or given up.
@@ -261,11 +279,31 @@ impl Server {
         self.wake_next();
     }
 
+    /// A peer does not read what it wants: it may ask again.
+    pub(crate) fn give_up(&mut self, peer: &PeerId) {
+        self.clear(peer);
+    }
+
+    /// A connection cannot be written to for now: others come first.
+    pub(crate) fn leave_queue(&mut self, link: &Link) {
+        let before = self.queue.len();
+        self.queue.retain(|other| other.id != link.id);
+        if self.queue.len() < before {
+            self.wake_next();
+        }
+    }
+
+    /// Wakes the first that waits for memory and still has a use for it.
     fn wake_next(&mut self) {
-        if self.serving < MAX_SERVING
-            && let Some(link) = self.queue.pop_front()
-        {
-            link.wake();
+        if self.serving >= MAX_SERVING {
+            return;
+        }
+        while let Some(link) = self.queue.front() {
+            if self.ledgers.get(&link.peer).is_some_and(Ledger::next_is_block) {
+                link.wake();
+                return;
+            }
+            self.queue.pop_front();
         }
     }
 
@@ -276,6 +314,16 @@ impl Server {
 }
 
 impl Batch {
+    fn is_empty(&self) -> bool {
+        self.blocks.is_empty() && self.presences.is_empty()
+    }
+
+    fn has_room(&self) -> bool {
+        self.bytes < BATCH
+            && self.blocks.len() < MAX_BATCH_BLOCKS
+            && self.presences.len() < MAX_BATCH_PRESENCES
+    }
+
     fn add(&mut self, cid: Cid, wanted: &Wanted, version: Version) {
         let nameable = version > Version::V1_0 || cid.version() == cid::Version::V0;
         match wanted.answer {

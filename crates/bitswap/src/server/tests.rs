@@ -176,7 +176,9 @@ fn memory_for_answers_is_bounded_and_goes_round() {
     let waiting = taken.iter().position(Option::is_none).expect("some must wait");
     assert_eq!(world.server.queue[0].id, world.links[waiting].id, "first come, first served");
     world.server.sent(taken[0].take().unwrap().bytes);
+    assert!(world.batch(0).is_none(), "it comes after those who wait");
     assert!(world.batch(waiting).is_some());
+    assert!(world.batch(waiting + 1).is_none(), "no memory again");
     for peer in 0..20 {
         let link = world.links[peer].clone();
         world.server.disconnected(&link.peer, link.id);
@@ -195,4 +197,23 @@ fn peers_of_version_1_0_get_only_what_they_can_name() {
     assert_eq!(batch.blocks, [(old, true)]);
     assert_eq!(batch.presences, []);
     assert!(!world.server.has_answers(&link.peer));
+}
+
+#[test]
+fn what_needs_no_memory_does_not_wait() {
+    let mut world = World::new(12);
+    for peer in 0..12 {
+        world.wants(peer, (0..8).map(want), |_| Some(MAX_BLOCK as u32));
+    }
+    let taken: Vec<_> = (0..12).map(|peer| world.batch(peer)).collect();
+    assert!(taken[11].is_none());
+    world.wants(11, [want(100)], |_| None);
+    let batch = world.batch(11).unwrap();
+    assert_eq!((batch.bytes, batch.presences.len()), (0, 1));
+    assert!(world.batch(11).is_none());
+    for batch in taken.into_iter().flatten() {
+        world.server.sent(batch.bytes);
+    }
+    let first = world.server.queue[0].clone();
+    assert!(world.server.take_batch(&first, Version::V1_2).is_some());
 }
