@@ -1,0 +1,491 @@
+//! Finds who has a root, and gets its blocks from them.
+//!
+//! In this order: the pin's origins, dialled at once; peers that connected a
+//! moment ago, or connect meanwhile; the other nodes that hold it; providers
+//! that delegated routers and the DHT name; trustless HTTP gateways. Each
+//! stage begins when the ones before have brought nothing for a while, or have
+//! nothing left to try. All of them stay in use: a Bitswap session shares the
+//! wants out among everybody who was found.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use libp2p::{Multiaddr, PeerId};
+use pinfold_bitswap as bitswap;
+use pinfold_core::content::{self, BlockCid};
+use pinfold_core::hash;
+use pinfold_core::status::Reason;
+use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use url::Url;
+
+use super::exchange::{Exchange, Supply};
+use super::manager::{Peers, Search};
+use crate::net::{self, Expectation, Network, Provider, Providers};
+
+/// Peers that one attempt dials.
+const MAX_DIALS: usize = 48;
+
+/// Peers of one attempt that merely happen to connect while it searches.
+/// A session takes 32 peers, and those that are named come first.
+const MAX_STRANGERS: usize = 8;
+
+/// How long a stage has before the next one begins beside it.
+const STAGE: Duration = Duration::from_secs(3);
+
+/// Blocks asked of gateways at a time.
+const GATEWAY_REQUESTS: usize = 8;
+
+/// How long a peer has to say which of the roots that it is asked about it
+/// has.
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The real network.
+#[derive(Clone)]
+pub(crate) struct Net {
+    pub(crate) network: Network,
+    /// Configured trustless gateways.
+    pub(crate) gateways: Vec<Url>,
+    /// Whether the service allows private addresses for its pins.
+    pub(crate) private: Arc<AtomicBool>,
+}
+
+impl Peers for Net {
+    type Exchange = Sources;
+    type Guard = Expectation;
+
+    fn open(&self, search: Search, origins: mpsc::Receiver<Vec<String>>) -> Sources {
+        Sources::new(self, search, origins)
+    }
+
+    fn expect(&self, peer: PeerId) -> Expectation {
+        self.network.expect(peer)
+    }
+
+    async fn ask(&self, peer: PeerId, roots: Vec<BlockCid>) -> Vec<BlockCid> {
+        let mut session = self.network.bitswap().new_session();
+        session.add_peer(peer);
+        session.want(roots);
+        let mut have = Vec::new();
+        let answers = async {
+            while let Some(event) = session.next().await {
+                match event {
+                    bitswap::Event::Block { cid, .. } => have.push(cid),
+                    bitswap::Event::Stalled { .. }
+                    | bitswap::Event::NoPeers
+                    | bitswap::Event::PeerGone(_)
+                    | bitswap::Event::PeerBanned { .. } => break,
+                    bitswap::Event::DontHave { .. } | bitswap::Event::TooLarge { .. } => {}
+                }
+            }
+        };
+        // Whoever has not answered by then has said nothing.
+        let _ = tokio::time::timeout(ASK_TIMEOUT, answers).await;
+        have
+    }
+
+    fn provide(&self, root: &BlockCid) {
+        self.network.provide(root);
+    }
+
+    fn peers_of(origins: &[String]) -> Vec<PeerId> {
+        net::origins(origins).into_iter().filter_map(|(peer, _)| peer).collect()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Origins,
+    Nodes,
+    Providers,
+    Gateways,
+    Nothing,
+}
+
+/// What a task of a search found.
+enum Found {
+    Dialled { peer: Option<PeerId>, is_origin: bool },
+    Fetched { cid: BlockCid, gateway: usize, data: Option<Bytes> },
+}
+
+/// The exchange of one attempt. Dropping it ends its dials and wants.
+pub(crate) struct Sources {
+    network: Network,
+    private: bool,
+    session: bitswap::Session,
+    search: Search,
+    stage: Stage,
+    stage_began: Instant,
+    tasks: JoinSet<Found>,
+    dialling: usize,
+    dials: usize,
+    known: HashSet<PeerId>,
+    /// Peers that origins name.
+    named: HashSet<PeerId>,
+    strangers: usize,
+    providers: Option<Providers>,
+    arrivals: broadcast::Receiver<PeerId>,
+    more_origins: mpsc::Receiver<Vec<String>>,
+    gateways: Vec<Url>,
+    fetching: usize,
+    /// Not delivered yet, with how many gateways were tried.
+    wanted: HashMap<BlockCid, usize>,
+    /// Not taken by the session, which was full.
+    backlog: Vec<BlockCid>,
+    /// Whether an origin could be reached, if there is any.
+    origin_reached: bool,
+    /// Nothing arrives: the session's peers lack it, or there are none.
+    starved: bool,
+    arrived: bool,
+    /// A block that a peer said is too large, and who.
+    too_large: Option<(BlockCid, PeerId)>,
+    told: Option<Reason>,
+    exhausted: bool,
+}
+
+impl Sources {
+    fn new(net: &Net, search: Search, more_origins: mpsc::Receiver<Vec<String>>) -> Self {
+        let hinted = search.hints.iter().filter_map(|hint| Url::parse(hint.gateway.as_deref()?).ok());
+        let gateways = hinted.chain(net.gateways.iter().cloned()).collect();
+        let mut sources = Self {
+            network: net.network.clone(),
+            private: net.private.load(Ordering::Relaxed),
+            session: net.network.bitswap().new_session(),
+            stage: Stage::Origins,
+            stage_began: Instant::now(),
+            tasks: JoinSet::new(),
+            dialling: 0,
+            dials: 0,
+            known: HashSet::new(),
+            named: HashSet::new(),
+            strangers: 0,
+            providers: None,
+            arrivals: net.network.arrivals(),
+            more_origins,
+            gateways,
+            fetching: 0,
+            wanted: HashMap::new(),
+            backlog: Vec::new(),
+            origin_reached: search.origins.is_empty(),
+            starved: true,
+            arrived: false,
+            too_large: None,
+            told: None,
+            exhausted: false,
+            search,
+        };
+        let origins = sources.search.origins.clone();
+        sources.dial_origins(&origins);
+        for peer in std::mem::take(&mut sources.search.recent) {
+            sources.add_stranger(peer);
+        }
+        sources
+    }
+
+    fn dial_origins(&mut self, origins: &[String]) {
+        for (peer, addresses) in net::origins(origins) {
+            self.named.extend(peer);
+            self.dial(peer, addresses, true);
+        }
+    }
+
+    fn dial(&mut self, peer: Option<PeerId>, addresses: Vec<Multiaddr>, is_origin: bool) {
+        if let Some(peer) = peer.filter(|peer| self.network.is_connected(peer)) {
+            self.origin_reached |= is_origin;
+            self.add_peer(peer);
+            return;
+        }
+        if self.dials >= MAX_DIALS || addresses.is_empty() {
+            return;
+        }
+        self.dials += 1;
+        self.dialling += 1;
+        let (network, private) = (self.network.clone(), self.private);
+        self.tasks.spawn(async move {
+            let dialled = network.dial(peer, addresses, private).await;
+            if let Err(error) = &dialled {
+                tracing::debug!(?peer, %error, "a source cannot be dialled");
+            }
+            Found::Dialled { peer: dialled.ok(), is_origin }
+        });
+    }
+
+    fn add_peer(&mut self, peer: PeerId) {
+        if self.known.insert(peer) && self.session.add_peer(peer) {
+            // It has not been asked: what was exhausted is so no longer.
+            self.starved = false;
+            self.exhausted = false;
+        }
+    }
+
+    fn add_stranger(&mut self, peer: PeerId) {
+        if self.strangers < MAX_STRANGERS && self.network.is_connected(&peer) {
+            self.strangers += 1;
+            self.add_peer(peer);
+        }
+    }
+
+    /// Begins the next stages as far as it is time.
+    fn advance(&mut self) {
+        // What the store holds already needs no sources.
+        while self.starved && !self.wanted.is_empty() && self.stage < Stage::Nothing {
+            let idle = self.dialling == 0 && self.providers.is_none() && self.fetching == 0;
+            if !idle && self.stage_began.elapsed() < STAGE {
+                return;
+            }
+            self.stage_began = Instant::now();
+            self.enter_next();
+        }
+    }
+
+    fn enter_next(&mut self) {
+        self.stage = match self.stage {
+            Stage::Origins => Stage::Nodes,
+            Stage::Nodes => Stage::Providers,
+            Stage::Providers => Stage::Gateways,
+            Stage::Gateways | Stage::Nothing => Stage::Nothing,
+        };
+        match self.stage {
+            Stage::Origins | Stage::Nothing => {}
+            Stage::Nodes => {
+                for hint in std::mem::take(&mut self.search.hints) {
+                    for (peer, addresses) in net::origins(&hint.addresses) {
+                        self.dial(peer, addresses, false);
+                    }
+                }
+            }
+            Stage::Providers => {
+                let root = content::block_cid(&self.search.root).filter(|_| self.network.has_routing());
+                self.providers = root.map(|root| self.network.find_providers(root));
+            }
+            Stage::Gateways => self.ask_gateways(),
+        }
+    }
+
+    /// Asks gateways for what nobody brought.
+    fn ask_gateways(&mut self) {
+        if self.stage < Stage::Gateways || self.gateways.is_empty() {
+            return;
+        }
+        let room = GATEWAY_REQUESTS - self.fetching.min(GATEWAY_REQUESTS);
+        let gateways = self.gateways.len();
+        let open = self.wanted.iter_mut().filter(|(_, tried)| **tried & ASKED == 0 && **tried < gateways);
+        let mut next = Vec::with_capacity(room);
+        for (cid, tried) in open.take(room) {
+            next.push((*cid, *tried));
+            *tried |= ASKED;
+        }
+        for (cid, gateway) in next {
+            self.fetching += 1;
+            let (network, url, private) = (self.network.clone(), self.gateways[gateway].clone(), self.private);
+            self.tasks.spawn(async move {
+                let data = from_gateway(&network, &url, cid, private).await;
+                Found::Fetched { cid, gateway, data }
+            });
+        }
+    }
+
+    fn on_found(&mut self, found: Found) -> Option<Supply> {
+        match found {
+            Found::Dialled { peer, is_origin } => {
+                self.dialling -= 1;
+                self.origin_reached |= is_origin && peer.is_some();
+                peer.into_iter().for_each(|peer| self.add_peer(peer));
+                None
+            }
+            Found::Fetched { cid, gateway, data } => {
+                self.fetching -= 1;
+                let Some(data) = data else {
+                    self.wanted.entry(cid).and_modify(|tried| *tried = gateway + 1);
+                    return None;
+                };
+                self.wanted.remove(&cid)?;
+                self.session.cancel(&[cid]);
+                Some(self.deliver(cid, data))
+            }
+        }
+    }
+
+    fn deliver(&mut self, cid: BlockCid, data: Bytes) -> Supply {
+        self.arrived = true;
+        self.exhausted = false;
+        Supply::Block { cid, data }
+    }
+
+    fn on_session(&mut self, event: bitswap::Event) -> Option<Supply> {
+        match event {
+            bitswap::Event::Block { cid, data, .. } => {
+                self.starved = false;
+                self.stage_began = Instant::now();
+                self.wanted.remove(&cid);
+                self.refill();
+                return Some(self.deliver(cid, data));
+            }
+            bitswap::Event::Stalled { .. } | bitswap::Event::NoPeers => self.starved = true,
+            bitswap::Event::PeerBanned { peer, reason } => {
+                tracing::info!(%peer, ?reason, root = %self.search.root, "a source was banned");
+                self.starved |= self.session.wanted() > 0;
+            }
+            bitswap::Event::TooLarge { cid, from } => return self.on_too_large(cid, from),
+            bitswap::Event::PeerGone(_) | bitswap::Event::DontHave { .. } => {}
+        }
+        None
+    }
+
+    /// Nobody can verify that a block is too large without reading it. So it
+    /// is believed of an origin, whom the user named, and of two others that
+    /// say the same; one alone is asked nothing more.
+    fn on_too_large(&mut self, cid: BlockCid, from: PeerId) -> Option<Supply> {
+        if self.named.contains(&from) || self.too_large.is_some_and(|(known, by)| known == cid && by != from) {
+            return Some(Supply::TooLarge(cid));
+        }
+        self.too_large = Some((cid, from));
+        self.session.remove_peer(&from);
+        self.hand_over(&[cid]);
+        None
+    }
+
+    /// Gives the session what it had no room for.
+    fn refill(&mut self) {
+        if !self.backlog.is_empty() {
+            let backlog = std::mem::take(&mut self.backlog);
+            self.hand_over(&backlog);
+        }
+    }
+
+    fn hand_over(&mut self, cids: &[BlockCid]) {
+        for (cid, refused) in self.session.want(cids.iter().copied()) {
+            match refused {
+                bitswap::Refused::TooMany => self.backlog.push(cid),
+                other => tracing::debug!(%cid, ?other, "peers cannot be asked for a block"),
+            }
+        }
+    }
+
+    fn on_arrival(&mut self, arrival: Result<PeerId, broadcast::error::RecvError>) {
+        match arrival {
+            Ok(peer) if self.named.contains(&peer) => {
+                self.origin_reached = true;
+                self.add_peer(peer);
+            }
+            // Whoever else connects is asked while even the root is searched.
+            Ok(peer) if !self.arrived => self.add_stranger(peer),
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    fn on_provider(&mut self, provider: Option<Provider>) {
+        match provider {
+            Some(provider) => self.dial(Some(provider.peer), provider.addresses, false),
+            None => self.providers = None,
+        }
+    }
+
+    /// What there is to say about the search itself.
+    fn news(&mut self) -> Option<Supply> {
+        let over = self.stage == Stage::Nothing && self.dialling == 0 && self.providers.is_none();
+        if over && self.starved && self.fetching == 0 && !self.wanted.is_empty() && !self.exhausted {
+            self.exhausted = true;
+            return Some(Supply::Exhausted(self.reason()));
+        }
+        let reason = if self.stage > Stage::Nodes && !self.origin_reached {
+            Reason::OriginUnreachable
+        } else {
+            Reason::Searching
+        };
+        let news = !self.arrived && self.told != Some(reason);
+        news.then(|| {
+            self.told = Some(reason);
+            Supply::Reason(reason)
+        })
+    }
+
+    fn reason(&self) -> Reason {
+        if self.arrived {
+            Reason::Retrieving
+        } else if self.origin_reached {
+            Reason::NoProviders
+        } else {
+            Reason::OriginUnreachable
+        }
+    }
+}
+
+/// Marks a block that a gateway is being asked for.
+const ASKED: usize = 1 << (usize::BITS - 1);
+
+async fn from_gateway(network: &Network, gateway: &Url, cid: BlockCid, private: bool) -> Option<Bytes> {
+    let fetched = network.http().get_block(gateway, &cid, private).await;
+    let data = match fetched {
+        Ok(data) => data,
+        Err(error) => {
+            tracing::debug!(%gateway, %cid, %error, "a gateway did not bring a block");
+            return None;
+        }
+    };
+    let multihash = *content::of_block_cid(&cid).hash();
+    let verify = move || hash::verify(&multihash, &data).map(|()| data);
+    match tokio::task::spawn_blocking(verify).await.ok()? {
+        Ok(data) => Some(data),
+        Err(error) => {
+            tracing::warn!(%gateway, %cid, %error, "a gateway sent a wrong block");
+            None
+        }
+    }
+}
+
+impl Exchange for Sources {
+    fn want(&mut self, cids: &[BlockCid]) {
+        self.exhausted = false;
+        if self.wanted.is_empty() {
+            self.stage_began = Instant::now();
+        }
+        self.wanted.extend(cids.iter().map(|cid| (*cid, 0)));
+        self.hand_over(cids);
+        // Without a peer nobody tells that there is none.
+        self.starved |= self.known.is_empty();
+    }
+
+    fn stored(&mut self, cids: &[BlockCid]) {
+        self.network.bitswap().notify_new(cids.iter().copied());
+    }
+
+    async fn next(&mut self) -> Supply {
+        loop {
+            self.advance();
+            self.ask_gateways();
+            if let Some(news) = self.news() {
+                return news;
+            }
+            let stage_ends = self.stage_began + STAGE;
+            tokio::select! {
+                event = self.session.next() => match event {
+                    Some(event) => if let Some(supply) = self.on_session(event) { return supply; },
+                    // The network is being shut down, and this attempt with it.
+                    None => std::future::pending().await,
+                },
+                Some(found) = self.tasks.join_next() => {
+                    if let Ok(Some(supply)) = found.map(|found| self.on_found(found)) { return supply; }
+                }
+                provider = next_provider(&mut self.providers) => self.on_provider(provider),
+                arrival = self.arrivals.recv() => self.on_arrival(arrival),
+                Some(origins) = self.more_origins.recv() => {
+                    self.dials = 0;
+                    self.dial_origins(&origins);
+                }
+                () = tokio::time::sleep_until(stage_ends), if self.starved && self.stage < Stage::Nothing => {}
+            }
+        }
+    }
+}
+
+async fn next_provider(providers: &mut Option<Providers>) -> Option<Provider> {
+    match providers {
+        Some(providers) => providers.next().await,
+        None => std::future::pending().await,
+    }
+}

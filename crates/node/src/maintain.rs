@@ -1,0 +1,127 @@
+//! What keeps the store healthy in the background: blocks that nothing refers
+//! to are removed, all blocks are reread from time to time, and those found
+//! damaged are fetched again.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use pinfold_blockstore::{Multihash, Store};
+use pinfold_core::content::ContentKey;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::fetch::{Command, Manager, Workers};
+
+/// How often the store is asked whether blocks were found damaged.
+const LOST_EVERY: Duration = Duration::from_secs(2);
+
+/// Lost blocks looked after at a time; each costs memory while the lists of
+/// the roots are read.
+const MAX_LOST: usize = 4_096;
+
+/// The pause between two rereadings of everything, and after a failed one.
+const SCRUB_PAUSE: Duration = Duration::from_secs(3_600);
+
+/// How often, and how fast.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rhythm {
+    pub(crate) reclaim_every: Duration,
+    /// 0 for never.
+    pub(crate) scrub_bytes_per_second: u64,
+}
+
+/// Starts the background tasks; they end when `cancel` says so.
+pub(crate) fn start(
+    store: &Store,
+    manager: &Manager,
+    workers: &Workers,
+    rhythm: Rhythm,
+    tasks: &TaskTracker,
+    cancel: &CancellationToken,
+) {
+    tasks.spawn(reclaim(store.clone(), rhythm.reclaim_every, cancel.clone()));
+    if rhythm.scrub_bytes_per_second > 0 {
+        tasks.spawn(scrub(store.clone(), rhythm.scrub_bytes_per_second, cancel.clone()));
+    }
+    let lost = mend(store.clone(), manager.clone(), workers.clone());
+    let cancel = cancel.clone();
+    tasks.spawn(async move { cancel.run_until_cancelled(lost).await });
+}
+
+async fn reclaim(store: Store, every: Duration, cancel: CancellationToken) {
+    while pause(every, &cancel).await {
+        let (store, stop) = (store.clone(), cancel.clone());
+        let work = move || store.reclaim(|| stop.is_cancelled());
+        match tokio::task::spawn_blocking(work).await {
+            Ok(Ok(done)) if done.blocks > 0 || done.segments > 0 => {
+                let (blocks, bytes, segments) = (done.blocks, done.block_bytes, done.segments);
+                tracing::info!(blocks, bytes, segments, "unreferenced blocks were removed");
+            }
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::error!(%error, "unreferenced blocks cannot be removed; tried again later"),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}
+
+async fn scrub(store: Store, bytes_per_second: u64, cancel: CancellationToken) {
+    while pause(SCRUB_PAUSE, &cancel).await {
+        let (store, stop) = (store.clone(), cancel.clone());
+        let work = move || store.scrub(bytes_per_second, || stop.is_cancelled());
+        match tokio::task::spawn_blocking(work).await {
+            Ok(Ok(done)) => {
+                tracing::info!(blocks = done.blocks, bytes = done.bytes, lost = done.lost, "blocks were reread");
+            }
+            Ok(Err(error)) => tracing::error!(%error, "the blocks cannot be reread; tried again later"),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}
+
+/// Waits, unless it is time to end.
+async fn pause(time: Duration, cancel: &CancellationToken) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(time) => true,
+        () = cancel.cancelled() => false,
+    }
+}
+
+/// Tells the manager whose blocks were lost, those of earlier runs included.
+async fn mend(store: Store, manager: Manager, workers: Workers) {
+    let mut seen = None;
+    loop {
+        let count = store.lost_count();
+        if seen != Some(count) {
+            let look = store.clone();
+            match workers.run(move || lost_by_root(&look)).await {
+                Ok(roots) => {
+                    seen = Some(count);
+                    for (root, blocks) in roots {
+                        manager.send(Command::Lost(root, blocks)).await;
+                    }
+                }
+                Err(error) => tracing::error!(%error, "cannot tell which roots lost blocks; tried again"),
+            }
+        }
+        tokio::time::sleep(LOST_EVERY).await;
+    }
+}
+
+/// Each root that lost blocks, and how many.
+fn lost_by_root(store: &Store) -> Result<Vec<(ContentKey, u64)>, pinfold_blockstore::Error> {
+    let lost: HashSet<Multihash> = store.lost(MAX_LOST)?.into_iter().collect();
+    if lost.is_empty() {
+        return Ok(Vec::new());
+    }
+    let multihashes: Vec<_> = lost.iter().copied().collect();
+    let mut roots = Vec::new();
+    for key in store.roots_with(&multihashes)? {
+        let Some(list) = store.list(&key)? else { continue };
+        let mut blocks = 0;
+        for multihash in list {
+            blocks += u64::from(lost.contains(&multihash?));
+        }
+        roots.extend(ContentKey::from_bytes(&key).ok().map(|key| (key, blocks)));
+    }
+    Ok(roots)
+}

@@ -1,0 +1,460 @@
+//! Which connections are kept though nobody uses them, and which are refused
+//! to keep room.
+//!
+//! The swarm closes a connection that is idle for ten seconds. That would drop
+//! the one that matters most: Kubo dials each delegate once, right after its
+//! `POST /pins`, never again, and offers the blocks there. So two kinds of
+//! connection are kept:
+//!
+//! - those with an **expected** peer, one that an unfinished pin names as its
+//!   origin, while an [`Expectation`] lives;
+//! - **new inbound** ones, for a grace period, because the assignment that
+//!   makes the peer expected takes a moment to arrive.
+//!
+//! Each kind has a bound. When too many strangers knock, the oldest of them
+//! loses its grace. Strangers also leave a part of the inbound connections to
+//! expected peers, and one address gets only so many.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    convert::Infallible,
+    net::IpAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::task::AtomicWaker;
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{Endpoint, transport::PortUse, upgrade::DeniedUpgrade},
+    swarm::{
+        CloseConnection, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId,
+        FromSwarm, NetworkBehaviour, NotifyHandler, SubstreamProtocol, THandler, THandlerInEvent,
+        THandlerOutEvent, ToSwarm, handler::ConnectionEvent,
+    },
+};
+use parking_lot::Mutex;
+use tokio::{
+    sync::broadcast,
+    time::{Instant, Sleep},
+};
+
+use super::{Config, filter::ip_of};
+
+/// Arrivals that a slow receiver may lag behind before it loses the oldest.
+/// Who lags asks for the connected peers.
+const ARRIVALS: usize = 256;
+
+/// Inbound connections from one IP address (or one IPv6 /64): many users can
+/// share one, one attacker must not take all.
+const INBOUND_PER_ADDRESS: usize = 128;
+
+/// How much longer the queue of graces may be than the graces in it: ended
+/// connections leave it late, and a flood of short ones must not fill it.
+const GRACE_QUEUE: usize = 4;
+
+/// Of the inbound connections, one in this many is left to expected peers.
+const RESERVED_SHARE: usize = 4;
+
+#[derive(Default)]
+struct State {
+    expected: HashMap<PeerId, usize>,
+    connected: HashMap<PeerId, usize>,
+    /// Peers whose expectation changed since the behaviour last looked. No
+    /// larger than the set of peers that have a connection.
+    changed: HashSet<PeerId>,
+    /// Peers to disconnect; all of them are connected.
+    leave: HashSet<PeerId>,
+}
+
+/// What the handle and the behaviour share.
+pub(super) struct Shared {
+    state: Mutex<State>,
+    waker: AtomicWaker,
+    arrivals: broadcast::Sender<PeerId>,
+}
+
+impl Shared {
+    pub(super) fn new() -> Arc<Self> {
+        let (arrivals, _) = broadcast::channel(ARRIVALS);
+        Arc::new(Self { state: Mutex::default(), waker: AtomicWaker::new(), arrivals })
+    }
+
+    pub(super) fn arrivals(&self) -> broadcast::Receiver<PeerId> {
+        self.arrivals.subscribe()
+    }
+
+    pub(super) fn is_connected(&self, peer: &PeerId) -> bool {
+        self.state.lock().connected.contains_key(peer)
+    }
+
+    pub(super) fn connected(&self) -> Vec<PeerId> {
+        self.state.lock().connected.keys().copied().collect()
+    }
+
+    pub(super) fn is_expected(&self, peer: &PeerId) -> bool {
+        self.state.lock().expected.contains_key(peer)
+    }
+
+    pub(super) fn disconnect(&self, peer: PeerId) {
+        let mut state = self.state.lock();
+        if state.connected.contains_key(&peer) {
+            state.leave.insert(peer);
+            self.waker.wake();
+        }
+    }
+
+    pub(super) fn expect(self: &Arc<Self>, peer: PeerId) -> Expectation {
+        let mut state = self.state.lock();
+        let count = state.expected.entry(peer).or_default();
+        *count += 1;
+        if *count == 1 {
+            self.changed(&mut state, peer);
+        }
+        Expectation { shared: self.clone(), peer }
+    }
+
+    fn release(&self, peer: PeerId) {
+        let mut state = self.state.lock();
+        if let Some(count) = state.expected.get_mut(&peer) {
+            *count -= 1;
+            if *count == 0 {
+                state.expected.remove(&peer);
+                self.changed(&mut state, peer);
+            }
+        }
+    }
+
+    fn changed(&self, state: &mut State, peer: PeerId) {
+        if state.connected.contains_key(&peer) {
+            state.changed.insert(peer);
+            self.waker.wake();
+        }
+    }
+}
+
+/// While it lives, the connection with one peer is kept, or the next one that
+/// the peer opens.
+pub struct Expectation {
+    shared: Arc<Shared>,
+    peer: PeerId,
+}
+
+impl Expectation {
+    /// Who is expected.
+    pub fn peer(&self) -> PeerId {
+        self.peer
+    }
+}
+
+impl Drop for Expectation {
+    fn drop(&mut self) {
+        self.shared.release(self.peer);
+    }
+}
+
+struct Open {
+    peer: PeerId,
+    /// Where an inbound connection came from.
+    from: Option<IpAddr>,
+    /// A new inbound connection whose grace has not ended.
+    grace: bool,
+    /// Kept because its peer is expected.
+    held: bool,
+    /// What the handler was told last.
+    told: bool,
+}
+
+/// The behaviour; see the module's description.
+pub(super) struct Behaviour {
+    shared: Arc<Shared>,
+    grace: Duration,
+    inbound_limit: usize,
+    kept_limit: usize,
+    open: HashMap<ConnectionId, Open>,
+    by_peer: HashMap<PeerId, HashSet<ConnectionId>>,
+    inbound_by_address: HashMap<IpAddr, usize>,
+    inbound: usize,
+    /// Connections in grace, oldest first; ended ones are skipped.
+    in_grace: VecDeque<(Instant, ConnectionId)>,
+    grace_count: usize,
+    /// Connections kept because their peer is expected.
+    held_count: usize,
+    timer: Option<Pin<Box<Sleep>>>,
+    orders: VecDeque<(PeerId, ConnectionId, bool)>,
+}
+
+impl Behaviour {
+    pub(super) fn new(shared: Arc<Shared>, config: &Config) -> Self {
+        Self {
+            shared,
+            grace: config.arrival_grace,
+            inbound_limit: config.limits.inbound as usize,
+            kept_limit: config.limits.kept_alive,
+            open: HashMap::new(),
+            by_peer: HashMap::new(),
+            inbound_by_address: HashMap::new(),
+            inbound: 0,
+            in_grace: VecDeque::new(),
+            grace_count: 0,
+            held_count: 0,
+            timer: None,
+            orders: VecDeque::new(),
+        }
+    }
+
+    fn admit_inbound(&self, peer: &PeerId, from: Option<IpAddr>) -> Result<(), ConnectionDenied> {
+        let here = from.and_then(|ip| self.inbound_by_address.get(&ip)).copied().unwrap_or(0);
+        if self.shared.is_expected(peer) {
+            return Ok(());
+        }
+        if here >= INBOUND_PER_ADDRESS {
+            return Err(ConnectionDenied::new(Full("this address has too many connections")));
+        }
+        if self.inbound >= self.inbound_limit - self.inbound_limit / RESERVED_SHARE {
+            return Err(ConnectionDenied::new(Full("what is left is for expected peers")));
+        }
+        Ok(())
+    }
+
+    fn opened(&mut self, id: ConnectionId, peer: PeerId, from: Option<IpAddr>, inbound: bool) {
+        self.by_peer.entry(peer).or_default().insert(id);
+        if inbound {
+            self.inbound += 1;
+            if let Some(ip) = from {
+                *self.inbound_by_address.entry(ip).or_default() += 1;
+            }
+            if self.in_grace.len() >= GRACE_QUEUE * self.kept_limit {
+                self.in_grace.retain(|(_, id)| self.open.get(id).is_some_and(|open| open.grace));
+            }
+            self.in_grace.push_back((Instant::now() + self.grace, id));
+            self.grace_count += 1;
+        }
+        let from = from.filter(|_| inbound);
+        // An inbound connection's handler starts out kept, an outbound one's not.
+        self.open.insert(id, Open { peer, from, grace: inbound, held: false, told: inbound });
+        let first = {
+            let mut state = self.shared.state.lock();
+            let count = state.connected.entry(peer).or_default();
+            *count += 1;
+            *count == 1
+        };
+        self.review(id);
+        if self.grace_count > self.kept_limit {
+            self.end_oldest_grace();
+        }
+        if first {
+            // Nobody may be listening, which is no failure.
+            let _ = self.shared.arrivals.send(peer);
+        }
+    }
+
+    fn closed(&mut self, id: ConnectionId, inbound: bool) {
+        let Some(open) = self.open.remove(&id) else { return };
+        if open.grace {
+            self.grace_count -= 1;
+        }
+        if open.held {
+            self.held_count -= 1;
+        }
+        if inbound {
+            self.inbound -= 1;
+            self.forget_address(open.from);
+        }
+        if let Some(ids) = self.by_peer.get_mut(&open.peer) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.by_peer.remove(&open.peer);
+            }
+        }
+        let mut state = self.shared.state.lock();
+        if let Some(count) = state.connected.get_mut(&open.peer) {
+            *count -= 1;
+            if *count == 0 {
+                state.connected.remove(&open.peer);
+                state.changed.remove(&open.peer);
+                state.leave.remove(&open.peer);
+            }
+        }
+    }
+
+    fn forget_address(&mut self, from: Option<IpAddr>) {
+        let Some(ip) = from else { return };
+        if let Some(count) = self.inbound_by_address.get_mut(&ip) {
+            *count -= 1;
+            if *count == 0 {
+                self.inbound_by_address.remove(&ip);
+            }
+        }
+    }
+
+    /// Decides whether a connection is kept and tells its handler of a change.
+    fn review(&mut self, id: ConnectionId) {
+        let Some(open) = self.open.get_mut(&id) else { return };
+        let room = open.held || self.held_count < self.kept_limit;
+        let held = room && self.shared.is_expected(&open.peer);
+        self.held_count = self.held_count + usize::from(held) - usize::from(open.held);
+        open.held = held;
+        let keep = open.held || open.grace;
+        if keep != open.told {
+            open.told = keep;
+            self.orders.push_back((open.peer, id, keep));
+        }
+    }
+
+    fn end_grace(&mut self, id: ConnectionId) {
+        if let Some(open) = self.open.get_mut(&id).filter(|open| open.grace) {
+            open.grace = false;
+            self.grace_count -= 1;
+            self.review(id);
+        }
+    }
+
+    fn end_oldest_grace(&mut self) {
+        while let Some((_, id)) = self.in_grace.pop_front() {
+            if self.open.get(&id).is_some_and(|open| open.grace) {
+                self.end_grace(id);
+                return;
+            }
+        }
+    }
+
+    fn poll_graces(&mut self, cx: &mut Context<'_>) {
+        while let Some((until, id)) = self.in_grace.front().copied() {
+            let over = !self.open.get(&id).is_some_and(|open| open.grace);
+            if over {
+                self.in_grace.pop_front();
+                continue;
+            }
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+            if timer.deadline() != until {
+                timer.as_mut().reset(until);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            self.in_grace.pop_front();
+            self.end_grace(id);
+        }
+    }
+
+    fn poll_changes(&mut self) -> Option<PeerId> {
+        let (changed, leave) = {
+            let mut state = self.shared.state.lock();
+            let leave = state.leave.iter().next().copied();
+            if let Some(peer) = leave {
+                state.leave.remove(&peer);
+            }
+            (std::mem::take(&mut state.changed), leave)
+        };
+        for peer in changed {
+            let ids: Vec<ConnectionId> = self.by_peer.get(&peer).into_iter().flatten().copied().collect();
+            ids.into_iter().for_each(|id| self.review(id));
+        }
+        leave
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no more inbound connections are taken: {0}")]
+struct Full(&'static str);
+
+/// The address that counts for the cap: an IPv6 user has at least a /64.
+fn source(address: &Multiaddr) -> Option<IpAddr> {
+    ip_of(address).map(|ip| match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) >> 64 << 64).into()),
+    })
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = Handler;
+    type ToSwarm = Infallible;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.admit_inbound(&peer, source(remote))?;
+        // Kept until the behaviour says otherwise: it is in grace.
+        Ok(Handler { keep: true })
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(Handler { keep: false })
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(e) => {
+                let inbound = e.endpoint.is_listener();
+                let from = source(e.endpoint.get_remote_address());
+                self.opened(e.connection_id, e.peer_id, from, inbound);
+            }
+            FromSwarm::ConnectionClosed(e) => self.closed(e.connection_id, e.endpoint.is_listener()),
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
+        match event {}
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
+        self.shared.waker.register(cx.waker());
+        if let Some(peer_id) = self.poll_changes() {
+            return Poll::Ready(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::All });
+        }
+        self.poll_graces(cx);
+        match self.orders.pop_front() {
+            Some((peer_id, id, keep)) => {
+                Poll::Ready(ToSwarm::NotifyHandler { peer_id, handler: NotifyHandler::One(id), event: keep })
+            }
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// Keeps its connection, or not. Speaks no protocol.
+pub(super) struct Handler {
+    keep: bool,
+}
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = bool;
+    type ToBehaviour = Infallible;
+    type InboundProtocol = DeniedUpgrade;
+    type OutboundProtocol = DeniedUpgrade;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = ();
+
+    fn listen_protocol(&self) -> SubstreamProtocol<DeniedUpgrade> {
+        SubstreamProtocol::new(DeniedUpgrade, ())
+    }
+
+    fn connection_keep_alive(&self) -> bool {
+        self.keep
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<DeniedUpgrade, (), Infallible>> {
+        Poll::Pending
+    }
+
+    fn on_behaviour_event(&mut self, keep: bool) {
+        self.keep = keep;
+    }
+
+    fn on_connection_event(&mut self, _: ConnectionEvent<'_, DeniedUpgrade, DeniedUpgrade>) {}
+}

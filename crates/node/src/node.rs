@@ -1,0 +1,281 @@
+//! A running node: what it opens, what it starts, in which order it ends.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use libp2p::{Multiaddr, PeerId};
+use pinfold_blockstore::{self as blockstore, Store};
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::agent::{self, About, Agent, Outbox};
+use crate::assignments::{self, Assignments};
+use crate::denied::Denied;
+use crate::fetch::{Command, Context, Manager, Net, Slots, Workers};
+use crate::gateway::{self, Gateway};
+use crate::identity::{self, Identity};
+use crate::maintain::{self, Rhythm};
+use crate::net::{self, Network};
+use crate::serve::Held;
+use crate::settings::Settings;
+
+/// How long the tasks may take to end: a store's job in progress, at most.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder.
+    #[error("the data folder {folder} cannot be made: {source}")]
+    Folder {
+        /// Which one.
+        folder: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The key.
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
+    /// The blocks.
+    #[error(transparent)]
+    Store(#[from] blockstore::Error),
+    /// The assignments.
+    #[error(transparent)]
+    Assignments(#[from] assignments::Error),
+    /// The listeners.
+    #[error(transparent)]
+    Network(#[from] net::StartError),
+    /// The gateway's listener.
+    #[error(transparent)]
+    Gateway(#[from] gateway::BindError),
+    /// The client of the node API.
+    #[error("no HTTP client for the service can be made: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+/// A running node. It stops when [`shutdown`](Self::shutdown) is called, not
+/// when the handle is dropped.
+pub struct Node {
+    identity: Identity,
+    network: Network,
+    held: Held,
+    gateway: Option<Gateway>,
+    introduced: CancellationToken,
+    tasks: TaskTracker,
+    cancel: CancellationToken,
+}
+
+impl Node {
+    /// Opens the data folder, binds the listeners and starts every task, on
+    /// the current tokio runtime. The service need not be there yet.
+    ///
+    /// # Errors
+    /// When a part of the data folder cannot be opened or is in use, or a
+    /// listener cannot be bound. Nothing runs then.
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        let data = Data::open(&settings).await?;
+        let Data { identity, store, assignments, denied } = data;
+        let held = Held::new(store.clone(), denied.clone());
+        let gateway = match settings.gateway {
+            Some(address) => {
+                let settings = gateway::Settings { address, domain: settings.gateway_domain };
+                Some(Gateway::bind(settings, held.clone()).await?)
+            }
+            None => None,
+        };
+        let agent_name = settings.network.agent.clone();
+        let keypair = identity.keypair.clone();
+        let network = Network::start(settings.network, keypair, Arc::new(held.clone())).await?;
+        let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
+        let (workers, outbox, private) = (Workers::new(), Outbox::default(), Arc::<AtomicBool>::default());
+
+        let context = Context {
+            store: store.clone(),
+            assignments: assignments.clone(),
+            outbox: outbox.clone(),
+            denied: denied.clone(),
+            workers: workers.clone(),
+            slots: Slots::new(),
+            limits: settings.limits,
+            pauses: settings.pauses,
+        };
+        let peers =
+            Net { network: network.clone(), gateways: settings.http_gateways, private: private.clone() };
+        let (manager, life) = Manager::new(context, peers, cancel.clone());
+        let introduced = CancellationToken::new();
+        let introduction = Introduction {
+            network: network.clone(),
+            gateway: settings.gateway_url,
+            private,
+            introduced: introduced.clone(),
+        };
+        let agent = Agent::new(agent::Setup {
+            service: settings.service,
+            identity: identity.clone(),
+            agent: agent_name,
+            data: settings.data,
+            about: Arc::new(introduction),
+            store: store.clone(),
+            assignments,
+            denied,
+            workers: workers.clone(),
+            outbox,
+            manager: manager.clone(),
+        })?;
+
+        tasks.spawn(life);
+        tasks.spawn(announce_arrivals(network.clone(), manager.clone(), cancel.clone()));
+        let rhythm = Rhythm {
+            reclaim_every: settings.reclaim_every,
+            scrub_bytes_per_second: settings.scrub_bytes_per_second,
+        };
+        maintain::start(&store, &manager, &workers, rhythm, &tasks, &cancel);
+        agent.start(&tasks, &cancel);
+        network.reprovide(Arc::new(held.clone()));
+        Ok(Self { identity, network, held, gateway, introduced, tasks, cancel })
+    }
+
+    /// Who it is on the network.
+    #[must_use]
+    pub fn peer_id(&self) -> PeerId {
+        self.network.peer_id()
+    }
+
+    /// Its key, which is also how its service knows it.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The addresses that were bound, each with `/p2p/`.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<Multiaddr> {
+        self.network.listen_addresses()
+    }
+
+    /// The network.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// What it holds and serves.
+    #[must_use]
+    pub fn held(&self) -> &Held {
+        &self.held
+    }
+
+    /// Where its gateway listens, if it has one.
+    #[must_use]
+    pub fn gateway_address(&self) -> Option<SocketAddr> {
+        self.gateway.as_ref().map(Gateway::address)
+    }
+
+    /// Waits until the service has answered this node for the first time.
+    pub async fn introduced(&self) {
+        self.introduced.cancelled().await;
+    }
+
+    /// Stops everything and waits until it has ended, at most for some
+    /// seconds; what is durable is so at any moment. Can be called again.
+    pub async fn shutdown(&self) {
+        self.cancel.cancel();
+        if let Some(gateway) = &self.gateway {
+            gateway.shutdown().await;
+        }
+        self.tasks.close();
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.tasks.wait()).await.is_err() {
+            tracing::warn!(tasks = self.tasks.len(), "some tasks of the node did not end in time");
+        }
+        self.network.shutdown().await;
+    }
+
+    /// Waits until the node has been shut down.
+    pub async fn join(&self) {
+        self.cancel.cancelled().await;
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// What a data folder holds.
+struct Data {
+    identity: Identity,
+    store: Store,
+    assignments: Assignments,
+    denied: Denied,
+}
+
+impl Data {
+    async fn open(settings: &Settings) -> Result<Self, StartError> {
+        let dir = settings.data.clone();
+        let options = blockstore::Options {
+            capacity_bytes: settings.capacity_bytes,
+            reclaim_delay: settings.reclaim_delay,
+            ..blockstore::Options::default()
+        };
+        let open = move || {
+            std::fs::create_dir_all(&dir)
+                .map_err(|source| StartError::Folder { folder: dir.display().to_string(), source })?;
+            // The store's lock keeps a second process out of all of it.
+            let store = Store::open(dir.join("blocks"), options)?;
+            Ok(Self {
+                identity: Identity::load_or_create(&dir)?,
+                store,
+                assignments: Assignments::open(&dir.join("assignments"))?,
+                denied: Denied::load(&dir),
+            })
+        };
+        match tokio::task::spawn_blocking(open).await {
+            Ok(data) => data,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}
+
+/// What the service is told about this node.
+struct Introduction {
+    network: Network,
+    gateway: Option<String>,
+    private: Arc<AtomicBool>,
+    introduced: CancellationToken,
+}
+
+impl About for Introduction {
+    fn addresses(&self) -> Vec<String> {
+        self.network.announced().iter().map(ToString::to_string).collect()
+    }
+
+    fn gateway(&self) -> Option<String> {
+        self.gateway.clone()
+    }
+
+    fn allow_private_addresses(&self, allow: bool) {
+        self.private.store(allow, Ordering::Relaxed);
+        self.network.allow_private_addresses(allow);
+        self.introduced.cancel();
+    }
+}
+
+/// Tells the manager who connects.
+async fn announce_arrivals(network: Network, manager: Manager, cancel: CancellationToken) {
+    let mut arrivals = network.arrivals();
+    let announce = async {
+        loop {
+            match arrivals.recv().await {
+                Ok(peer) => {
+                    if !manager.send(Command::Arrived(peer)).await {
+                        return;
+                    }
+                }
+                // Whoever was missed is asked when its content's time comes.
+                Err(RecvError::Lagged(missed)) => tracing::debug!(missed, "many peers connect at once"),
+                Err(RecvError::Closed) => return,
+            }
+        }
+    };
+    cancel.run_until_cancelled(announce).await;
+}

@@ -1,0 +1,91 @@
+//! What this node shows to others: every block that is held, to anyone, save
+//! what is denied. Bitswap and the gateway serve from here.
+
+use bytes::Bytes;
+use libp2p::PeerId;
+use pinfold_blockstore::{self as blockstore, RootState, Store};
+use pinfold_core::content::{self, BlockCid, ContentKey};
+
+use crate::denied::Denied;
+
+/// The held blocks that may be served. Cheap to clone.
+#[derive(Clone)]
+pub struct Held {
+    store: Store,
+    denied: Denied,
+}
+
+impl Held {
+    pub(crate) fn new(store: Store, denied: Denied) -> Self {
+        Self { store, denied }
+    }
+
+    /// Whether the denylist forbids to serve a CID, or a path below it.
+    #[must_use]
+    pub fn is_denied(&self, cid: &content::Cid, path: &str) -> bool {
+        self.denied.is_denied_at(cid, path)
+    }
+
+    /// The block store itself, whatever is denied.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The length of a block in bytes, from the index alone; none where it is
+    /// not held, or denied. The empty block is always held.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn size(&self, cid: &BlockCid) -> Result<Option<u64>, blockstore::Error> {
+        if self.may(cid) { self.store.size(cid.hash()) } else { Ok(None) }
+    }
+
+    /// The bytes of a block, read from the disk and checked against their
+    /// checksum; none where it is not held, damaged, or denied.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn get(&self, cid: &BlockCid) -> Result<Option<Bytes>, blockstore::Error> {
+        if self.may(cid) { self.store.get(cid.hash()) } else { Ok(None) }
+    }
+
+    fn may(&self, cid: &BlockCid) -> bool {
+        !self.denied.is_denied(&content::of_block_cid(cid))
+    }
+}
+
+/// The roots whose provider records the node publishes.
+impl crate::net::Roots for Held {
+    fn for_each(&self, visit: &mut dyn FnMut(&blockstore::Multihash)) {
+        let roots = match self.store.roots() {
+            Ok(roots) => roots,
+            Err(error) => return tracing::error!(%error, "the held roots cannot be read"),
+        };
+        for root in roots {
+            let held = root.ok().filter(|(_, info)| info.state == RootState::Held);
+            let key = held.and_then(|(key, _)| ContentKey::from_bytes(&key).ok());
+            let cid = key.and_then(|key| content::block_cid(&key.to_cid()));
+            if let Some(cid) = cid.filter(|cid| self.may(cid)) {
+                visit(cid.hash());
+            }
+        }
+    }
+}
+
+impl pinfold_bitswap::Blocks for Held {
+    fn size(&self, _: &PeerId, cid: &BlockCid) -> Option<u32> {
+        let size = Held::size(self, cid).unwrap_or_else(|error| {
+            tracing::error!(%cid, %error, "cannot tell whether a block is held");
+            None
+        });
+        size.and_then(|size| u32::try_from(size).ok())
+    }
+
+    fn get(&self, _: &PeerId, cid: &BlockCid) -> Option<Bytes> {
+        Held::get(self, cid).unwrap_or_else(|error| {
+            tracing::error!(%cid, %error, "cannot read a block");
+            None
+        })
+    }
+}

@@ -1,0 +1,265 @@
+//! Connections between networks on loopback: dialled, refused, kept, dropped.
+
+mod net_support;
+
+use std::time::Duration;
+
+use libp2p::{Multiaddr, PeerId};
+use net_support::{Stub, arrival, config, gone, join, network, start};
+use pinfold_node::net::{DialError, dns::Resolver};
+
+#[tokio::test]
+async fn a_dial_connects_and_both_sides_hear_of_it() {
+    let (a, b) = (network().await, network().await);
+    let (mut at_a, mut at_b) = (a.arrivals(), b.arrivals());
+    let peer = a.dial(Some(b.peer_id()), b.listen_addresses(), true).await.unwrap();
+    assert_eq!(peer, b.peer_id());
+    assert_eq!(arrival(&mut at_a).await, b.peer_id());
+    assert_eq!(arrival(&mut at_b).await, a.peer_id());
+    assert!(a.is_connected(&b.peer_id()));
+    assert_eq!(a.connected(), [b.peer_id()]);
+    a.disconnect(b.peer_id());
+    gone(&a, &b).await;
+    gone(&b, &a).await;
+    a.shutdown().await;
+    b.shutdown().await;
+    let after = a.dial(Some(b.peer_id()), b.listen_addresses(), true).await;
+    assert_eq!(after, Err(DialError::Closed));
+}
+
+#[tokio::test]
+async fn every_transport_connects() {
+    for listen in ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0/ws"] {
+        let mut settings = config();
+        settings.listen = vec![listen.parse().unwrap()];
+        let (a, b) = (network().await, start(settings).await);
+        let dialled = a.dial(None, b.listen_addresses(), true).await;
+        assert_eq!(dialled, Ok(b.peer_id()), "{listen}");
+        a.shutdown().await;
+        b.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_nobody_names_is_dialled_by_its_address() {
+    let (a, b) = (network().await, network().await);
+    let bare: Vec<Multiaddr> =
+        b.listen_addresses().iter().map(|address| address.iter().take(2).collect()).collect();
+    assert_eq!(a.dial(None, bare.clone(), true).await, Ok(b.peer_id()));
+    let stranger = PeerId::random();
+    let wrong = a.dial(Some(stranger), bare, true).await.unwrap_err();
+    assert!(matches!(wrong, DialError::Unreachable(_)), "{wrong}");
+    a.shutdown().await;
+    b.shutdown().await;
+}
+
+#[tokio::test]
+async fn dials_of_one_peer_share_one_connection() {
+    let (a, b) = (network().await, network().await);
+    let mut at_b = b.arrivals();
+    let dials = (0..20).map(|_| a.dial(Some(b.peer_id()), b.listen_addresses(), true));
+    for result in futures::future::join_all(dials).await {
+        assert_eq!(result, Ok(b.peer_id()));
+    }
+    assert_eq!(arrival(&mut at_b).await, a.peer_id());
+    assert!(at_b.try_recv().is_err());
+    a.shutdown().await;
+    b.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_dropped_unless_its_peer_is_expected() {
+    let mut settings = config();
+    settings.idle_timeout = Duration::from_millis(100);
+    settings.arrival_grace = Duration::from_millis(50);
+    let b = start(settings.clone()).await;
+    let (kept, dropped) = (start(settings.clone()).await, start(settings).await);
+    // The dialling side expects as well, or it would hang up itself.
+    let here = b.expect(kept.peer_id());
+    let there = kept.expect(b.peer_id());
+    join(&kept, &b).await;
+    join(&dropped, &b).await;
+    gone(&b, &dropped).await;
+    // The one that is kept has outlived one that came later.
+    assert!(b.is_connected(&kept.peer_id()));
+    drop((here, there));
+    gone(&b, &kept).await;
+    for network in [b, kept, dropped] {
+        network.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_new_inbound_connection_is_kept_until_its_grace_ends() {
+    let mut settings = config();
+    settings.idle_timeout = Duration::from_millis(50);
+    settings.arrival_grace = Duration::from_millis(700);
+    let b = start(settings.clone()).await;
+    let a = start(settings).await;
+    // The dialling side keeps its end; the accepting side decides.
+    let _end = a.expect(b.peer_id());
+    let began = tokio::time::Instant::now();
+    join(&a, &b).await;
+    gone(&b, &a).await;
+    assert!(began.elapsed() >= Duration::from_millis(700), "dropped after {:?}", began.elapsed());
+    a.shutdown().await;
+    b.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_expectation_that_comes_within_the_grace_keeps_the_connection() {
+    let mut settings = config();
+    settings.idle_timeout = Duration::from_millis(50);
+    settings.arrival_grace = Duration::from_millis(300);
+    let b = start(settings.clone()).await;
+    let (a, other) = (start(settings.clone()).await, start(settings).await);
+    let _ends = (a.expect(b.peer_id()), other.expect(b.peer_id()));
+    join(&a, &b).await;
+    let _expected = b.expect(a.peer_id());
+    join(&other, &b).await;
+    gone(&b, &other).await;
+    assert!(b.is_connected(&a.peer_id()));
+    for network in [a, b, other] {
+        network.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn too_many_strangers_lose_their_grace_first() {
+    let mut settings = config();
+    settings.idle_timeout = Duration::from_millis(50);
+    settings.limits.kept_alive = 2;
+    let b = start(settings.clone()).await;
+    let mut ends = Vec::new();
+    let mut strangers = Vec::new();
+    for _ in 0..3 {
+        let stranger = start(settings.clone()).await;
+        ends.push(stranger.expect(b.peer_id()));
+        join(&stranger, &b).await;
+        strangers.push(stranger);
+    }
+    gone(&b, &strangers[0]).await;
+    assert!(b.is_connected(&strangers[1].peer_id()) && b.is_connected(&strangers[2].peer_id()));
+    for network in strangers.iter().chain([&b]) {
+        network.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn strangers_leave_room_for_expected_peers() {
+    let mut settings = config();
+    settings.limits.inbound = 4;
+    let b = start(settings).await;
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        let stranger = network().await;
+        join(&stranger, &b).await;
+        others.push(stranger);
+    }
+    let (stranger, friend) = (network().await, network().await);
+    let _expected = b.expect(friend.peer_id());
+    // A refused connection is closed after the handshake.
+    let _ = stranger.dial(Some(b.peer_id()), b.listen_addresses(), true).await;
+    gone(&stranger, &b).await;
+    join(&friend, &b).await;
+    assert!(!b.is_connected(&stranger.peer_id()));
+    for network in others.iter().chain([&b, &stranger, &friend]) {
+        network.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn private_addresses_need_both_permissions() {
+    let b = network().await;
+    let mut closed = config();
+    closed.allow_private_addresses = false;
+    for (settings, private) in [(closed, true), (config(), false)] {
+        let a = start(settings).await;
+        let refused = a.dial(Some(b.peer_id()), b.listen_addresses(), private).await.unwrap_err();
+        assert!(matches!(refused, DialError::Refused(_)), "{refused}");
+        a.shutdown().await;
+    }
+    b.shutdown().await;
+}
+
+/// Names lead to the same filter as literal addresses, on every transport.
+#[tokio::test]
+async fn names_that_resolve_to_forbidden_addresses_are_refused() {
+    let inside = network().await;
+    let port = inside.listen_addresses()[0].iter().find_map(|part| match part {
+        libp2p::multiaddr::Protocol::Tcp(port) => Some(port),
+        _ => None,
+    });
+    let port = port.unwrap();
+    let stub = Stub::default();
+    for (name, ip) in [
+        ("loopback", "127.0.0.1"),
+        ("mapped", "::ffff:127.0.0.1"),
+        ("nat64", "64:ff9b::7f00:1"),
+        ("sixtofour", "2002:7f00:1::1"),
+        ("metadata", "169.254.169.254"),
+        ("unspecified", "0.0.0.0"),
+    ] {
+        stub.address(&format!("{name}.test"), &[ip]);
+    }
+    let peer = inside.peer_id();
+    stub.text("_dnsaddr.indirect.test", &format!("dnsaddr=/ip4/127.0.0.1/tcp/{port}/p2p/{peer}"));
+    stub.text("_dnsaddr.twice.test", &format!("dnsaddr=/dns/loopback.test/tcp/{port}/p2p/{peer}"));
+    let mut settings = config();
+    settings.resolver = Some(Resolver::new(stub.clone()));
+    let a = start(settings).await;
+    let check = async |text: String, word: &str| {
+        for peer in [None, Some(inside.peer_id())] {
+            let error = a.dial(peer, vec![text.parse().unwrap()], false).await.unwrap_err();
+            let DialError::Unreachable(why) = &error else { panic!("{text}: {error:?}") };
+            assert!(why.contains(word), "{text}: {why}");
+        }
+    };
+    for name in ["loopback", "mapped", "nat64", "sixtofour"] {
+        check(format!("/dns/{name}.test/tcp/{port}"), "private").await;
+    }
+    check(format!("/dns4/loopback.test/udp/{port}/quic-v1"), "private").await;
+    check(format!("/dns/loopback.test/tcp/{port}/ws"), "private").await;
+    check(format!("/dns/loopback.test/tcp/{port}/tls/ws"), "private").await;
+    check("/dns/metadata.test/tcp/80".to_owned(), "never").await;
+    check("/dns/unspecified.test/tcp/80".to_owned(), "never").await;
+    check("/dnsaddr/indirect.test".to_owned(), "private").await;
+    check("/dnsaddr/twice.test".to_owned(), "private").await;
+    assert!(inside.connected().is_empty());
+    a.shutdown().await;
+    inside.shutdown().await;
+}
+
+/// A name that first resolves to a public address and then to loopback: what
+/// is judged is what is dialled, each time.
+#[tokio::test]
+async fn rebinding_gains_nothing() {
+    let inside = network().await;
+    let stub = Stub::default();
+    stub.address("rebind.test", &["127.0.0.1"]);
+    let mut settings = config();
+    settings.resolver = Some(Resolver::new(stub.clone()));
+    let a = start(settings).await;
+    let tail: Multiaddr = inside.listen_addresses()[0].iter().skip(1).collect();
+    let address: Multiaddr = format!("/dns/rebind.test{tail}").parse().unwrap();
+    // With the permission the name works, which shows that the stub does.
+    assert!(a.dial(Some(inside.peer_id()), vec![address.clone()], true).await.is_ok());
+    a.disconnect(inside.peer_id());
+    gone(&a, &inside).await;
+    let refused = a.dial(Some(inside.peer_id()), vec![address], false).await.unwrap_err();
+    assert!(refused.to_string().contains("private"), "{refused}");
+    a.shutdown().await;
+    inside.shutdown().await;
+}
+
+#[tokio::test]
+async fn link_local_is_never_dialled() {
+    let a = network().await;
+    for text in
+        ["/ip4/169.254.169.254/tcp/80", "/ip6/fe80::1/tcp/80", "/ip4/0.0.0.0/tcp/1", "/ip4/224.0.0.1/tcp/1"]
+    {
+        let refused = a.dial(None, vec![text.parse().unwrap()], true).await.unwrap_err();
+        assert!(matches!(refused, DialError::Refused(_)), "{text}: {refused}");
+    }
+    a.shutdown().await;
+}
