@@ -1,5 +1,16 @@
 //! The service: the Pinning Service API, accounts, tokens and quota, the node
 //! API, and the database behind them. Any number of processes may run side by
 //! side on one PostgreSQL; nothing that another one needs is kept in memory.
+//!
+//! [`db`] is the data, [`api`] the HTTP, [`tokens`] what opens it. A service is
+//! started with [`Service::start`].
 
+pub mod api;
 pub mod db;
+pub mod tokens;
+
+pub use api::{
+    address::TrustedProxies,
+    limits::{Rate, RateLimits},
+    service::{Service, Settings, StartError},
+};

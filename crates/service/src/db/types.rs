@@ -6,6 +6,10 @@ use pinfold_core::status::{Reason, Status};
 use pinfold_node_api::{AllocationId, ManifestSummary, PeerHint};
 use uuid::Uuid;
 
+pub use pinfold_core::names::Match as NameMatch;
+
+pub use super::error::{AccountRefusal, NodeRefusal, PinRefusal};
+
 /// Milliseconds since 1970, UTC.
 pub type Millis = i64;
 /// An account's number.
@@ -38,6 +42,10 @@ pub struct NewPin {
 pub struct PinRecord {
     /// Its request id.
     pub requestid: Uuid,
+    /// Its account.
+    pub account: AccountId,
+    /// The number of its content, as in [`Changed`].
+    pub content: i64,
     /// Unique in the account, to the millisecond.
     pub created: Millis,
     /// The CID as submitted.
@@ -86,59 +94,8 @@ pub struct PinInfo {
     pub queued_ahead: Option<u64>,
 }
 
-/// Why a pin was not accepted.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PinRefusal {
-    /// The account is over its quota.
-    #[error("the account uses {used} of its {quota} bytes")]
-    OverQuota {
-        /// Charged and reserved.
-        used: u64,
-        /// The limit.
-        quota: u64,
-    },
-    /// The CID is on the denylist.
-    #[error("the CID is on the denylist")]
-    Denied,
-    /// The pin to replace does not exist in this account.
-    #[error("no such pin")]
-    NotFound,
-    /// [`MAX_PINS_OF_A_ROOT`] reached.
-    #[error("the account has {MAX_PINS_OF_A_ROOT} pins of this root already")]
-    TooManyOfRoot,
-    /// The account's queue is full.
-    #[error("the account has {queued} queued pins, the limit")]
-    QueueFull {
-        /// Its queued pins.
-        queued: u64,
-    },
-    /// `created` would run more than an hour ahead of the clock.
-    #[error("pins arrive faster than one a millisecond for more than an hour")]
-    TooFast,
-    /// No node was ever known.
-    #[error("no storage node is known yet")]
-    NoNode,
-    /// The account is disabled or removed.
-    #[error("the account is disabled")]
-    AccountDisabled,
-}
-
 /// The most pins of one root in an account.
 pub const MAX_PINS_OF_A_ROOT: u64 = 1_000;
-
-/// How a name filter compares.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum NameMatch {
-    /// Full match, case-sensitive.
-    #[default]
-    Exact,
-    /// Full match, ignoring case.
-    Iexact,
-    /// Anywhere in the name, case-sensitive.
-    Partial,
-    /// Anywhere in the name, ignoring case.
-    Ipartial,
-}
 
 /// The filters of `GET /pins`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -264,6 +221,8 @@ pub struct Node {
     pub session: i64,
     /// When it was last heard.
     pub last_seen: Millis,
+    /// Whether it was heard recently enough to be given work.
+    pub live: bool,
 }
 
 /// Which request of a node this is; refused when it was seen before.
@@ -277,18 +236,17 @@ pub struct NodeRequest {
     pub sequence: i64,
 }
 
-/// Why a node's request was refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NodeRefusal {
-    /// No node has this key.
-    #[error("no node with this key is known; the operator adds it with --operator-node")]
-    Unknown,
-    /// A later hello opened another session.
-    #[error("the session has ended; send a hello")]
-    OldSession,
-    /// The sequence was used before.
-    #[error("the request was seen before")]
-    Replayed,
+/// The serial channels of a node, each with its own sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Channel {
+    /// [`pinfold_node_api::path::PULL`].
+    Pull,
+    /// [`pinfold_node_api::path::REPORT`].
+    Report,
+    /// [`pinfold_node_api::path::INVENTORY`].
+    Inventory,
+    /// [`pinfold_node_api::path::DENYLIST`].
+    Denylist,
 }
 
 /// A change that subscribers of a pin's events may care for.
@@ -296,6 +254,19 @@ pub enum NodeRefusal {
 pub struct Changed {
     /// The content whose pins may look different now.
     pub content: i64,
+    /// Whether a node may find new work when it pulls again.
+    pub work: bool,
+}
+
+impl Changed {
+    /// Any content may look different, and any node may find new work.
+    pub const ANY: Self = Self { content: -1, work: true };
+
+    /// Whether this change concerns the content with this number.
+    #[must_use]
+    pub fn concerns(&self, content: i64) -> bool {
+        self.content == content || self.content == Self::ANY.content
+    }
 }
 
 /// What a recount found wrong; empty when all is well.
@@ -324,4 +295,94 @@ pub struct QueueEntry {
     pub peers: Vec<PeerHint>,
     /// The manifest, once settled.
     pub manifest: Option<ManifestSummary>,
+}
+
+/// A token-signing key, sealed by the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedKey {
+    /// Names it in a token's header.
+    pub kid: String,
+    /// Ciphertext; what it means is the caller's affair.
+    pub sealed: Vec<u8>,
+    /// When it was made.
+    pub created: Millis,
+    /// When it was replaced: it still verifies, but signs no more.
+    pub retired: Option<Millis>,
+}
+
+/// A deed of an operator, for the audit table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deed {
+    /// Grows with each deed; 0 when it is recorded.
+    pub id: i64,
+    /// When; set by the database when it is recorded.
+    pub at: Millis,
+    /// Who: a token's id, or the command line.
+    pub actor: String,
+    /// What, such as `account.quota`.
+    pub action: String,
+    /// To what, such as the account's name.
+    pub subject: String,
+    /// With which values.
+    pub detail: String,
+}
+
+/// A content that somebody pins, as the denylist is matched against it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldContent {
+    /// Its number.
+    pub id: i64,
+    /// Unsigned varint of the codec, then the multihash.
+    pub key: Vec<u8>,
+    /// Whether it is denied now.
+    pub denied: bool,
+}
+
+/// A node that holds a content, for delegated routing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provider {
+    /// The node's Ed25519 key.
+    pub key: [u8; 32],
+    /// Multiaddrs, each with `/p2p/`.
+    pub addresses: Vec<String>,
+    /// Its gateway, if it has one that can be reached.
+    pub gateway: Option<String>,
+}
+
+/// Whether this process may serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// The schema's version.
+    pub schema: i64,
+    /// How far the database's clock is behind the newest heartbeat of a node,
+    /// in milliseconds; 0 when it is not.
+    pub clock_behind_ms: i64,
+    /// Whether the process should take requests.
+    pub ready: bool,
+}
+
+/// Totals for metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Pins by status, in the order of [`Status::ALL`].
+    pub pins: [u64; 4],
+    /// Accounts.
+    pub accounts: u64,
+    /// Bytes charged to accounts.
+    pub used_bytes: u64,
+    /// Bytes granted to running fetches.
+    pub reserved_bytes: u64,
+    /// Nodes known.
+    pub nodes: u64,
+    /// Nodes live.
+    pub nodes_live: u64,
+}
+
+/// What one turn of the service's own jobs did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JobsDone {
+    /// Rows that changed.
+    pub changed: u64,
+    /// Whether more is waiting: run them again at once.
+    pub more: bool,
 }

@@ -1,0 +1,117 @@
+//! The OpenAPI document, generated from the handlers.
+
+use axum::{
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use std::sync::OnceLock;
+use utoipa::{
+    IntoParams, Modify, OpenApi,
+    openapi::{
+        self,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+
+use super::{accounts, error, events, health, pin_input, pins, routing, tokens, wire};
+
+/// Everything that clients may call. The node API is not for clients.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Pinfold",
+        description = "An open network of storage nodes behind a standard IPFS Pinning Service endpoint.",
+        license(name = "MIT OR Apache-2.0"),
+    ),
+    paths(
+        pins::list, pins::add, pins::get, pins::replace, pins::remove,
+        events::watch,
+        accounts::get, tokens::list, tokens::create, tokens::revoke,
+        routing::providers, health::live, health::ready,
+    ),
+    components(schemas(
+        wire::PinResults, wire::PinStatus, wire::Pin, wire::PinState, pin_input::PinInput, error::Failure,
+    )),
+    tags(
+        (name = "pins", description = "The IPFS Pinning Service API"),
+        (name = "account", description = "The caller's account and tokens"),
+        (name = "routing", description = "Delegated routing, for anyone"),
+        (name = "operation", description = "For load balancers"),
+    ),
+    security(("accessToken" = [])),
+    modifiers(&AccessToken),
+)]
+struct Document;
+
+struct AccessToken;
+
+impl Modify for AccessToken {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+        if let Some(components) = document.components.as_mut() {
+            components.add_security_scheme("accessToken", SecurityScheme::Http(scheme));
+        }
+    }
+}
+
+/// The query of `GET /pins`; read by hand in `query`, described here.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes a query that is read by hand")]
+pub(crate) struct ListParameters {
+    /// Only these CIDs, whatever version and base they are written in.
+    #[param(style = Form, explode = false, min_items = 1, max_items = 10)]
+    cid: Option<Vec<String>>,
+    /// Only pins with this name.
+    #[param(max_length = 255)]
+    name: Option<String>,
+    /// How names are compared.
+    #[param(inline)]
+    r#match: Option<TextMatch>,
+    /// Only pins in these states; those that are pinned when absent.
+    #[param(style = Form, explode = false, min_items = 1)]
+    status: Option<Vec<wire::PinState>>,
+    /// Only pins created strictly before.
+    #[param(format = DateTime)]
+    before: Option<String>,
+    /// Only pins created strictly after.
+    #[param(format = DateTime)]
+    after: Option<String>,
+    /// The most pins in the answer.
+    #[param(value_type = i32, format = Int32, minimum = 1, maximum = 1000, default = 10, required = false)]
+    limit: Option<i32>,
+    /// Only pins with all of these pairs: a JSON object with text values.
+    #[param(value_type = String)]
+    meta: Option<String>,
+}
+
+/// How names are compared.
+#[derive(utoipa::ToSchema)]
+#[schema(rename_all = "lowercase", default = "exact")]
+#[expect(dead_code, reason = "describes a query that is read by hand")]
+enum TextMatch {
+    Exact,
+    Iexact,
+    Partial,
+    Ipartial,
+}
+
+/// The document as it is served and as it is kept under test.
+#[must_use]
+pub fn document() -> String {
+    let mut text = Document::openapi().to_pretty_json().expect("the document is plain data");
+    text.push('\n');
+    text
+}
+
+/// `GET /openapi.json`.
+pub(crate) async fn serve() -> Response {
+    static TEXT: OnceLock<Bytes> = OnceLock::new();
+    let text = TEXT.get_or_init(|| document().into()).clone();
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300")),
+    ];
+    (headers, text).into_response()
+}

@@ -1,0 +1,247 @@
+//! The running service: what it is started with, and the tasks that it owns.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::Router;
+use data_encoding::HEXLOWER;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    address::TrustedProxies,
+    denylist::{DenylistError, Denylists, Watcher},
+    hub::Hub,
+    jobs,
+    limits::{Limits, RateLimits},
+    listener::Listener,
+    monitor, router,
+    state::{App, State},
+};
+use crate::{
+    db::{self, Database},
+    tokens::{Keyring, verifier::Verifier},
+};
+
+/// What the HTTP side of a service is started with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the API listens; port 0 takes any free one.
+    pub api: SocketAddr,
+    /// Where metrics are shown, if they are.
+    pub metrics: Option<SocketAddr>,
+    /// The endpoint as clients reach it, shown on the landing page.
+    pub public_url: Option<String>,
+    /// Proxies whose headers are believed.
+    pub trusted_proxies: TrustedProxies,
+    /// Rates beyond which requests are refused; none: no limits.
+    pub rate_limits: Option<RateLimits>,
+    /// Ed25519 keys of the operator's own nodes: no others may speak the node
+    /// API.
+    pub operator_nodes: Vec<[u8; 32]>,
+    /// Told to nodes: whether private addresses may be dialled for pins.
+    pub allow_private_addresses: bool,
+    /// A file of rules in the compact denylist format.
+    pub denylist: Option<PathBuf>,
+    /// Whether each request is logged.
+    pub access_log: bool,
+    /// Whether this process runs the service's own jobs. One process at least
+    /// of those on a database must.
+    pub run_jobs: bool,
+}
+
+impl Settings {
+    /// Defaults, for an API at this address.
+    #[must_use]
+    pub fn new(api: SocketAddr) -> Self {
+        Self {
+            api,
+            metrics: None,
+            public_url: None,
+            trusted_proxies: TrustedProxies::default(),
+            rate_limits: Some(RateLimits::default()),
+            operator_nodes: Vec::new(),
+            allow_private_addresses: false,
+            denylist: None,
+            access_log: true,
+            run_jobs: true,
+        }
+    }
+}
+
+/// Why a service does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; is it in use? choose another with {flag}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The flag that sets it.
+        flag: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The process has a metrics recorder of somebody else's.
+    #[error("metrics cannot be shown: the process has another recorder already")]
+    Recorder,
+    /// The denylist cannot be used.
+    #[error(transparent)]
+    Denylist(#[from] DenylistError),
+    /// The database failed.
+    #[error("the service cannot start: {0}")]
+    Database(#[from] db::Error),
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+/// How long running requests may take to end at shutdown. Long polls and
+/// streams are ended at once; the rest are milliseconds.
+const GRACE: Duration = Duration::from_secs(8);
+
+/// A running service. Dropping it aborts its tasks; [`Service::shutdown`] and
+/// [`Service::join`] end them in order. The database stays open: whoever opened
+/// it closes it afterwards.
+#[derive(Debug)]
+pub struct Service {
+    api: SocketAddr,
+    metrics: Option<SocketAddr>,
+    service_id: String,
+    router: Router,
+    stopping: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Service {
+    /// Binds, starts every task, and answers requests when this returns.
+    ///
+    /// # Errors
+    /// When an address is taken, the denylist cannot be read or the database
+    /// fails. Nothing runs on then.
+    pub async fn start(settings: Settings, database: Database, keyring: Keyring) -> Result<Self, StartError> {
+        let api = bind(settings.api, "--api").await?;
+        let metrics = match settings.metrics {
+            Some(address) => Some(bind(address, "--metrics").await?),
+            None => None,
+        };
+        let recorder = match &metrics {
+            Some(_) => Some(monitor::install_recorder().ok_or(StartError::Recorder)?),
+            None => None,
+        };
+        let app = state(&settings, database.clone(), keyring).await?;
+        let denylist = watcher(&settings, &app).await?;
+        let mut service = Self {
+            api: api.address(),
+            metrics: metrics.as_ref().map(Listener::address),
+            service_id: app.service_id.clone(),
+            router: router::router(app.clone()),
+            stopping: app.stopping.clone(),
+            tasks: JoinSet::new(),
+        };
+        if let Some(watcher) = denylist {
+            service.tasks.spawn(watcher.run(app.stopping.clone()));
+        }
+        if settings.run_jobs {
+            service.tasks.spawn(jobs::run(database.clone(), app.stopping.clone()));
+        }
+        if let (Some(listener), Some(recorder)) = (metrics, recorder) {
+            service.serve(listener, monitor::router(recorder.clone()));
+            service.tasks.spawn(monitor::run(recorder, database.clone(), app.stopping.clone()));
+        }
+        service.tasks.spawn(app.hub.clone().run(database, app.stopping.clone()));
+        service.serve(api, service.router.clone());
+        Ok(service)
+    }
+
+    fn serve(&mut self, listener: Listener, router: Router) {
+        self.tasks.spawn(listener.serve(router, self.stopping.clone(), GRACE));
+    }
+
+    /// Where the API listens.
+    #[must_use]
+    pub fn api_address(&self) -> SocketAddr {
+        self.api
+    }
+
+    /// Where metrics are shown.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics
+    }
+
+    /// The service's own id, which nodes sign their requests for.
+    #[must_use]
+    pub fn service_id(&self) -> &str {
+        &self.service_id
+    }
+
+    /// What the API's listener serves, to be driven in process.
+    #[must_use]
+    pub fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    /// Asks every task to end. Returns at once; see [`Self::join`].
+    pub fn shutdown(&self) {
+        self.stopping.cancel();
+    }
+
+    /// Waits until every task has ended: at most about ten seconds after
+    /// [`Self::shutdown`]. Ends early, by shutting down, when a task fails.
+    pub async fn join(mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a task of the service failed; shutting down");
+            }
+            if !self.stopping.is_cancelled() {
+                self.stopping.cancel();
+            }
+        }
+    }
+}
+
+async fn bind(address: SocketAddr, flag: &'static str) -> Result<Listener, StartError> {
+    Listener::bind(address).await.map_err(|source| StartError::Bind { address, flag, source })
+}
+
+async fn watcher(settings: &Settings, app: &App) -> Result<Option<Watcher>, StartError> {
+    let Some(path) = settings.denylist.clone() else { return Ok(None) };
+    Ok(Some(Watcher::start(path, app.database.clone(), app.denylists.clone()).await?))
+}
+
+/// The API as a router alone: no listener and no tasks, so that events and
+/// jobs stand still.
+///
+/// # Errors
+/// As [`Service::start`].
+pub async fn router(settings: &Settings, database: Database, keyring: Keyring) -> Result<Router, StartError> {
+    let app = state(settings, database, keyring).await?;
+    watcher(settings, &app).await?;
+    Ok(router::router(app))
+}
+
+async fn state(settings: &Settings, database: Database, keyring: Keyring) -> Result<App, StartError> {
+    let mut proposal = [0; 16];
+    getrandom::fill(&mut proposal)?;
+    let service_id = database.service_id(&HEXLOWER.encode(&proposal)).await?;
+    Ok(Arc::new(State {
+        verifier: Verifier::new(database.clone(), keyring),
+        limits: Limits::new(settings.rate_limits),
+        proxies: settings.trusted_proxies.clone(),
+        denylists: Denylists::default(),
+        hub: Hub::default(),
+        operator_nodes: settings.operator_nodes.iter().copied().collect(),
+        service_id,
+        public_url: settings.public_url.clone(),
+        allow_private_addresses: settings.allow_private_addresses,
+        access_log: settings.access_log,
+        delegates: Default::default(),
+        stopping: CancellationToken::new(),
+        database,
+    }))
+}

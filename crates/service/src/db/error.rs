@@ -1,0 +1,133 @@
+//! What can go wrong in the data layer, one enum per concern.
+
+use super::types::MAX_PINS_OF_A_ROOT;
+
+/// Why a pin was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PinRefusal {
+    /// The account is over its quota.
+    #[error("the account uses {used} of its {quota} bytes")]
+    OverQuota {
+        /// Charged and reserved.
+        used: u64,
+        /// The limit.
+        quota: u64,
+    },
+    /// The CID is on the denylist.
+    #[error("the CID is on the denylist")]
+    Denied,
+    /// The pin to replace does not exist in this account.
+    #[error("no such pin")]
+    NotFound,
+    /// [`MAX_PINS_OF_A_ROOT`] reached.
+    #[error("the account has {MAX_PINS_OF_A_ROOT} pins of this root already")]
+    TooManyOfRoot,
+    /// The account's queue is full.
+    #[error("the account has {queued} queued pins, the limit")]
+    QueueFull {
+        /// Its queued pins.
+        queued: u64,
+    },
+    /// `created` would run more than an hour ahead of the clock.
+    #[error("pins arrive faster than one a millisecond for more than an hour")]
+    TooFast,
+    /// No node was ever known.
+    #[error("no storage node is known yet")]
+    NoNode,
+    /// The account is disabled or removed.
+    #[error("the account is disabled")]
+    AccountDisabled,
+}
+
+/// Why a node's request was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NodeRefusal {
+    /// No node has this key.
+    #[error("no node with this key is known; the operator adds it with --operator-node")]
+    Unknown,
+    /// A later hello opened another session.
+    #[error("the session has ended; send a hello")]
+    OldSession,
+    /// The sequence was used before.
+    #[error("the request was seen before")]
+    Replayed,
+}
+
+/// Why an operation on an account or a token was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AccountRefusal {
+    /// There is no such account.
+    #[error("no such account")]
+    NotFound,
+    /// The name is taken.
+    #[error("an account with this name exists; choose another name")]
+    NameTaken,
+    /// There is no such token.
+    #[error("no such token")]
+    NoSuchToken,
+}
+
+/// Why an operation on the database did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The pin was refused.
+    #[error(transparent)]
+    Pin(#[from] PinRefusal),
+    /// The node's request was refused.
+    #[error(transparent)]
+    Node(#[from] NodeRefusal),
+    /// The operation on the account or token was refused.
+    #[error(transparent)]
+    Account(#[from] AccountRefusal),
+    /// A value that the database cannot hold; says which.
+    #[error("{0}")]
+    Invalid(String),
+    /// The query ran into its time limit.
+    #[error("the query took longer than its time limit; narrow its filters")]
+    QueryTooLong,
+    /// Too much is waiting for the database.
+    #[error("the database has too many requests waiting; try again in a moment")]
+    Busy,
+    /// The database was closed while the request waited.
+    #[error("the database is closed")]
+    Closed,
+    /// The schema is another one than this version can use.
+    #[error("{0}")]
+    Schema(String),
+    /// The database holds something that this version cannot read.
+    #[error("the database holds {0}; run `pinfold check`")]
+    Corrupt(String),
+    /// SQLite failed.
+    #[error("SQLite: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// PostgreSQL failed.
+    #[error("PostgreSQL: {0}")]
+    Postgres(#[from] tokio_postgres::Error),
+    /// No connection to PostgreSQL could be had.
+    #[error("cannot connect to PostgreSQL: {0}; check that it runs and that the URL is right")]
+    Pool(String),
+    /// A file could not be read or written.
+    #[error("{what}: {source}")]
+    File {
+        /// What was done, to which file.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// The transaction failed, as did all those in its batch.
+    #[error("the transaction was not committed: {0}")]
+    NotCommitted(String),
+}
+
+impl Error {
+    /// Whether the database cannot be reached or is overloaded, so that the
+    /// same request may succeed a little later.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Busy | Self::Closed | Self::Pool(_) | Self::NotCommitted(_))
+            || matches!(self, Self::Postgres(error) if error.is_closed())
+    }
+}
+
+/// The result of an operation on the database.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,311 @@
+//! What nodes report about their allocations.
+
+use std::sync::Arc;
+
+use pinfold_core::status::Reason;
+use pinfold_node_api::{
+    Answer, Event, EventKind, Inventory, InventoryAck, MAX_ALLOCATIONS, MAX_EVENTS, ManifestSummary, Report,
+    ReportAck,
+};
+
+use super::{
+    content::{State, amount},
+    effects,
+    error::Result,
+    grants,
+    holding::Turn,
+    nodes,
+    placement::{self, Allocation, Phase, ROOM_AGAIN_MS, millis},
+    sql::values,
+    tx::Tx,
+    types::{Channel, Millis, NodeRequest},
+    unit,
+};
+
+/// Notes the events of a report and answers each.
+pub(crate) async fn report(tx: &mut Tx, request: NodeRequest, report: &Report) -> Result<ReportAck> {
+    let node = nodes::accept(tx, request, Channel::Report).await?.id;
+    let sql = "UPDATE node SET used = $2, capacity = $3 WHERE id = $1";
+    let space = values![node, amount(report.used_bytes), amount(report.capacity_bytes)];
+    tx.execute(sql, &space).await?;
+    let events = &report.events[..report.events.len().min(MAX_EVENTS)];
+    let contents: Vec<i64> = events.iter().map(|event| event.allocation.content).collect();
+    unit::load_contents(tx, contents.iter().copied()).await?;
+    let known: Vec<i64> = contents.into_iter().filter(|id| tx.unit.contents.contains_key(id)).collect();
+    unit::load_allocations(tx, known).await?;
+    let mut answers = Vec::with_capacity(events.len());
+    for event in events {
+        answers.push(handle(tx, node, event).await?);
+    }
+    Ok(ReportAck { answers })
+}
+
+async fn handle(tx: &mut Tx, node: i64, event: &Event) -> Result<Answer> {
+    let id = event.allocation;
+    let found = tx.unit.allocations_of(id.content).find(|a| a.node == node && a.generation == id.generation);
+    let phase = found.map(|allocation| allocation.phase);
+    match (&event.kind, phase) {
+        (EventKind::Released, phase) => released(tx, node, id.content, phase).await,
+        (_, None | Some(Phase::Releasing | Phase::Refused)) => Ok(Answer::Stale),
+        (EventKind::Progress { .. }, _) => progress(tx, node, id.content, &event.kind).await,
+        (EventKind::WantGrant { bytes }, _) => grants::want(tx, id.content, amount(*bytes)).await,
+        (EventKind::Stored { manifest }, _) => stored(tx, node, id.content, *manifest).await,
+        (EventKind::Failed { reason, detail }, _) => failed(tx, node, id.content, *reason, detail).await,
+        (EventKind::NoCapacity, _) => no_capacity(tx, node, id.content).await,
+        (EventKind::Lost { .. }, _) => lost(tx, node, id.content).await,
+    }
+}
+
+/// Changes an allocation that is known to be loaded.
+fn allocation(tx: &mut Tx, node: i64, content: i64, change: impl FnOnce(&mut Allocation)) {
+    if let Some(allocation) = tx.unit.allocations_of(content).find(|a| a.node == node) {
+        change(allocation);
+    }
+}
+
+async fn progress(tx: &mut Tx, node: i64, content: i64, kind: &EventKind) -> Result<Answer> {
+    let EventKind::Progress { blocks, bytes, reason, attempts, next_attempt_ms } = kind else {
+        return Ok(Answer::Noted);
+    };
+    let (bytes, blocks) = (amount(*bytes), amount(*blocks));
+    allocation(tx, node, content, |allocation| allocation.bytes = bytes);
+    let alone = tx.unit.allocations_of(content).filter(|a| a.is_wanted()).count() < 2;
+    let (now, deadline) = (tx.now(), millis(tx.settings.pin_deadline));
+    let facts = tx.unit.content(content)?;
+    if facts.state == State::Held || facts.state == State::Failed {
+        return Ok(Answer::Noted);
+    }
+    if bytes > facts.progress_bytes && facts.expires_at.is_some() {
+        facts.expires_at = Some(now + deadline);
+    }
+    if alone || bytes >= facts.progress_bytes {
+        (facts.progress_bytes, facts.progress_blocks) = (bytes, blocks);
+        facts.reason = (!reason.is_final()).then_some(*reason);
+        facts.attempts = i64::from(*attempts);
+    }
+    let pauses = next_attempt_ms.is_some();
+    let changed = pauses != facts.next_attempt.is_some();
+    facts.next_attempt = next_attempt_ms.map(plausible);
+    let begins = facts.state == State::Waiting;
+    if begins {
+        facts.state = State::Fetching;
+        effects::show(tx, content).await?;
+    }
+    if changed {
+        pause(tx, content, pauses).await?;
+    }
+    tx.changed(content);
+    Ok(Answer::Noted)
+}
+
+/// A time from a node's clock, cut to what can be written as a date.
+fn plausible(at: i64) -> Millis {
+    const YEAR_9999: Millis = 253_402_300_799_000;
+    at.clamp(0, YEAR_9999)
+}
+
+/// While a fetch pauses between attempts, others of the account may go on.
+async fn pause(tx: &mut Tx, content: i64, pauses: bool) -> Result<()> {
+    unit::flush(tx).await?;
+    let (from, to) = if pauses { (Turn::Active, Turn::Aside) } else { (Turn::Aside, Turn::Active) };
+    let sql = "SELECT account FROM holding WHERE content = $1 AND turn = $2 ORDER BY account LIMIT $3";
+    let rows = tx.query(sql, &values![content, from as i64, effects::PART]).await?;
+    let accounts = rows.iter().map(|row| row.int(0)).collect::<Result<Vec<i64>>>()?;
+    unit::load_accounts(tx, accounts.iter().copied()).await?;
+    unit::load_holdings(tx, accounts.iter().map(|&account| (account, content))).await?;
+    for account in accounts {
+        effects::set_turn(tx, account, content, to).await?;
+    }
+    Ok(())
+}
+
+async fn stored(tx: &mut Tx, node: i64, content: i64, manifest: ManifestSummary) -> Result<Answer> {
+    let facts = tx.unit.content(content)?;
+    if facts.manifest.is_some_and(|known| known != manifest) {
+        tracing::error!(content, node, "a node reports another manifest than was settled");
+        refuse(tx, node, content, Millis::MAX).await?;
+        return Ok(Answer::Refused { reason: Reason::InvalidBlock });
+    }
+    let manifest = ManifestSummary {
+        bytes: amount(manifest.bytes).unsigned_abs(),
+        blocks: amount(manifest.blocks).unsigned_abs(),
+        ..manifest
+    };
+    facts.manifest = Some(manifest);
+    (facts.reason, facts.detail, facts.next_attempt, facts.expires_at) = (None, None, None, None);
+    let mut more = 0;
+    allocation(tx, node, content, |allocation| {
+        more = i64::from(allocation.phase != Phase::Stored);
+        allocation.phase = Phase::Stored;
+        allocation.repair = false;
+        allocation.bytes = amount(manifest.bytes);
+    });
+    let minimum = i64::from(tx.settings.replicas_min.max(1));
+    let facts = tx.unit.content(content)?;
+    facts.stored += more;
+    if facts.stored >= minimum {
+        facts.state = State::Held;
+    } else if facts.state == State::Waiting {
+        facts.state = State::Fetching;
+    }
+    effects::show(tx, content).await?;
+    unit::flush(tx).await?;
+    let sql = "UPDATE allocation SET acked = version WHERE content = $1 AND node = $2 AND state = 1";
+    tx.execute(sql, &values![content, node]).await?;
+    tell_others(tx, content);
+    let wanted = tx.unit.content(content)?.manifest.is_some();
+    Ok(if wanted { Answer::Noted } else { Answer::Refused { reason: Reason::OverQuota } })
+}
+
+/// Nodes that still fetch a content learn that another one has it.
+fn tell_others(tx: &mut Tx, content: i64) {
+    if nodes::tell_again(tx, content) {
+        tx.work(content);
+    }
+}
+
+async fn failed(tx: &mut Tx, node: i64, content: i64, reason: Reason, detail: &str) -> Result<Answer> {
+    let of_content = matches!(
+        reason,
+        Reason::InvalidBlock | Reason::UnsupportedCodec | Reason::OverLimit | Reason::Denied
+    );
+    let facts = tx.unit.content(content)?;
+    if !of_content || facts.manifest.is_some() {
+        // Others hold it, so it is this node's trouble; it is asked again later.
+        refuse(tx, node, content, tx.now() + ROOM_AGAIN_MS).await?;
+        return Ok(Answer::Noted);
+    }
+    facts.state = State::Failed;
+    facts.failure = Some(reason);
+    facts.detail = Some(nodes::clean(detail)).filter(|detail| !detail.is_empty());
+    effects::show(tx, content).await?;
+    Ok(Answer::Noted)
+}
+
+async fn no_capacity(tx: &mut Tx, node: i64, content: i64) -> Result<Answer> {
+    let until = tx.now() + ROOM_AGAIN_MS;
+    refuse(tx, node, content, until).await?;
+    if tx.unit.allocations_of(content).all(|allocation| !allocation.is_wanted()) {
+        tx.unit.content(content)?.reason = Some(Reason::NoCapacity);
+        tx.changed(content);
+    }
+    Ok(Answer::Noted)
+}
+
+/// Takes a content from a node for some time, and gives it to another.
+async fn refuse(tx: &mut Tx, node: i64, content: i64, until: Millis) -> Result<()> {
+    lose_copy(tx, node, content)?;
+    allocation(tx, node, content, |allocation| {
+        allocation.phase = Phase::Refused;
+        allocation.retry_at = until;
+    });
+    replace_copy(tx, content).await?;
+    effects::show(tx, content).await
+}
+
+/// Places a content anew, where nodes can be found.
+pub(crate) async fn replace_copy(tx: &mut Tx, content: i64) -> Result<()> {
+    let nodes = nodes::all(tx).await?;
+    let (settings, now) = (Arc::clone(&tx.settings), tx.now());
+    if placement::place(&mut tx.unit, &settings, &nodes, content, &[], now)? {
+        tx.work(content);
+    }
+    Ok(())
+}
+
+/// A copy that was counted is none any more.
+fn lose_copy(tx: &mut Tx, node: i64, content: i64) -> Result<()> {
+    let mut less = 0;
+    allocation(tx, node, content, |allocation| less = i64::from(allocation.phase == Phase::Stored));
+    let facts = tx.unit.content(content)?;
+    facts.stored -= less;
+    if facts.stored <= 0 && facts.state == State::Held {
+        facts.state = State::Lost;
+    }
+    Ok(())
+}
+
+/// The node fetches again what it lost, and other nodes learn that it has it
+/// no more.
+pub(crate) async fn lost(tx: &mut Tx, node: i64, content: i64) -> Result<Answer> {
+    lose_copy(tx, node, content)?;
+    allocation(tx, node, content, |allocation| {
+        allocation.phase = Phase::Assigned;
+        allocation.repair = true;
+        allocation.touch();
+    });
+    tx.work(content);
+    effects::show(tx, content).await?;
+    Ok(Answer::Noted)
+}
+
+async fn released(tx: &mut Tx, node: i64, content: i64, phase: Option<Phase>) -> Result<Answer> {
+    let sql = "DELETE FROM stray WHERE content = $1 AND node = $2";
+    tx.execute(sql, &values![content, node]).await?;
+    if phase == Some(Phase::Releasing) {
+        tx.unit.remove_allocation(content, node);
+        effects::forget(tx, content).await?;
+    }
+    Ok(Answer::Noted)
+}
+
+/// Compares a part of what a node holds with what is allocated to it.
+pub(crate) async fn inventory(tx: &mut Tx, request: NodeRequest, part: &Inventory) -> Result<InventoryAck> {
+    let node = nodes::accept(tx, request, Channel::Inventory).await?.id;
+    let held = &part.held[..part.held.len().min(MAX_ALLOCATIONS)];
+    let last =
+        if held.len() < MAX_ALLOCATIONS { i64::MAX } else { held.last().map_or(part.after, |id| id.content) };
+    let sql = "SELECT content FROM allocation WHERE node = $1 AND content > $2 AND content <= $3";
+    let rows = tx.query(sql, &values![node, part.after, last]).await?;
+    let contents = rows.iter().map(|row| row.int(0)).collect::<Result<Vec<i64>>>()?;
+    unit::load_contents(tx, contents.iter().copied()).await?;
+    unit::load_allocations(tx, contents.iter().copied()).await?;
+    let mut answer = InventoryAck::default();
+    for id in held.iter().filter(|id| !contents.contains(&id.content)) {
+        note_stray(tx, node, id.content, id.generation).await?;
+        answer.unknown.push(*id);
+    }
+    for content in contents {
+        let is_held = held.iter().any(|id| id.content == content);
+        compare(tx, node, content, is_held, &mut answer).await?;
+    }
+    Ok(answer)
+}
+
+async fn compare(
+    tx: &mut Tx,
+    node: i64,
+    content: i64,
+    is_held: bool,
+    answer: &mut InventoryAck,
+) -> Result<()> {
+    let Some(found) = tx.unit.allocations_of(content).find(|a| a.node == node).cloned() else {
+        return Ok(());
+    };
+    match (found.phase, is_held) {
+        (Phase::Stored, false) => {
+            let generation = found.generation;
+            answer.missing.push(pinfold_node_api::AllocationId { content, generation });
+            lost(tx, node, content).await?;
+        }
+        // Told again, the node reports what it holds.
+        (Phase::Assigned, true) => {
+            allocation(tx, node, content, Allocation::touch);
+            tx.work(content);
+        }
+        (Phase::Releasing, false) => {
+            tx.unit.remove_allocation(content, node);
+            effects::forget(tx, content).await?;
+        }
+        (Phase::Stored | Phase::Refused | Phase::Assigned | Phase::Releasing, _) => {}
+    }
+    Ok(())
+}
+
+async fn note_stray(tx: &mut Tx, node: i64, content: i64, generation: i64) -> Result<()> {
+    let sql = "INSERT INTO stray (node, content, generation, found) VALUES ($1, $2, $3, $4)
+        ON CONFLICT (node, content) DO UPDATE SET generation = excluded.generation";
+    let found = tx.now();
+    tx.execute(sql, &values![node, content, generation, found]).await?;
+    Ok(())
+}

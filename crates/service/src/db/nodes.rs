@@ -1,0 +1,297 @@
+//! Nodes: their sessions, and the work that they pull.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use pinfold_node_api::{AllocationId, Assignment, MAX_ALLOCATIONS, PeerHint, Pull, Pulled, Release};
+
+use super::{
+    content,
+    error::{NodeRefusal, Result},
+    placement::{self, Phase, millis},
+    records,
+    sql::{Row, Value, values},
+    tx::Tx,
+    types::{Channel, Node, NodeHello, NodeRequest, Provider},
+};
+
+const COLUMNS: &str = "id, key, operated, addresses, gateway, capacity, used, agent, sent_at, session, \
+    last_seen";
+
+/// A silence longer than this, in ms, is no pause between two messages: what a
+/// node was to fetch counts its deadline from its return.
+const ABSENCE_MS: i64 = 10 * 60_000;
+
+/// Origins that an assignment names; more would only be dialled in vain.
+const MAX_ORIGINS: usize = 64;
+
+/// Nodes that delegated routing names for a content.
+const MAX_PROVIDERS: i64 = 100;
+
+/// The longest text that a node may say about itself or a failure.
+pub(crate) const MAX_TEXT: usize = 500;
+
+/// Every node, read once for each transaction.
+pub(crate) async fn all(tx: &mut Tx) -> Result<Arc<Vec<Node>>> {
+    if let Some(nodes) = &tx.unit.nodes {
+        return Ok(Arc::clone(nodes));
+    }
+    let rows = tx.query(&format!("SELECT {COLUMNS} FROM node ORDER BY id"), &[]).await?;
+    let nodes: Arc<Vec<Node>> = Arc::new(rows.iter().map(|row| read(tx, row)).collect::<Result<_>>()?);
+    tx.unit.nodes = Some(Arc::clone(&nodes));
+    Ok(nodes)
+}
+
+fn read(tx: &Tx, row: &Row) -> Result<Node> {
+    let last_seen = row.int(10)?;
+    let hello = NodeHello {
+        key: row.bytes32(1)?,
+        operated: row.flag(2)?,
+        addresses: records::decode(row.text(3)?)?,
+        gateway: row.opt_text(4)?.map(str::to_owned),
+        capacity_bytes: row.count(5)?,
+        used_bytes: row.count(6)?,
+        agent: row.text(7)?.to_owned(),
+        sent_at: row.int(8)?,
+    };
+    let live = tx.now() - last_seen <= millis(tx.settings.node_live);
+    Ok(Node { id: row.int(0)?, hello, session: row.int(9)?, last_seen, live })
+}
+
+/// Opens a session. Its number is above every earlier one, even after the
+/// database was restored: it is the time, or one more than the last.
+pub(crate) async fn hello(tx: &mut Tx, hello: &NodeHello) -> Result<Node> {
+    let sql = format!(
+        "INSERT INTO node (key, operated, addresses, gateway, capacity, used, agent, sent_at, session,
+            last_seen, alive_since)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $9)
+         ON CONFLICT (key) DO UPDATE SET operated = excluded.operated, addresses = excluded.addresses,
+            gateway = excluded.gateway, capacity = excluded.capacity, used = excluded.used,
+            agent = excluded.agent, sent_at = excluded.sent_at,
+            session = GREATEST(node.session + 1, excluded.session),
+            last_seen = GREATEST(node.last_seen, excluded.last_seen),
+            alive_since = CASE WHEN excluded.last_seen - node.last_seen > {ABSENCE_MS}
+                THEN excluded.last_seen ELSE node.alive_since END,
+            seq_pull = 0, seq_report = 0, seq_inventory = 0, seq_denylist = 0, repair_cursor = NULL
+         WHERE node.sent_at < excluded.sent_at RETURNING {COLUMNS}"
+    );
+    let parameters = values![
+        &hello.key,
+        hello.operated,
+        records::encode(&hello.addresses),
+        hello.gateway.as_deref().map(clean),
+        content::amount(hello.capacity_bytes),
+        content::amount(hello.used_bytes),
+        clean(&hello.agent),
+        hello.sent_at,
+        tx.now()
+    ];
+    let row = tx.first(&sql, &parameters).await?.ok_or(NodeRefusal::Replayed)?;
+    super::jobs::begin_sweep(tx).await?;
+    tx.unit.nodes = None;
+    read(tx, &row)
+}
+
+/// Accepts a request that was not seen before, and notes that the node lives.
+pub(crate) async fn accept(tx: &mut Tx, request: NodeRequest, channel: Channel) -> Result<Node> {
+    let sequence = match channel {
+        Channel::Pull => "seq_pull",
+        Channel::Report => "seq_report",
+        Channel::Inventory => "seq_inventory",
+        Channel::Denylist => "seq_denylist",
+    };
+    let sql = format!(
+        "UPDATE node SET {sequence} = $3, last_seen = GREATEST(last_seen, $4)
+         WHERE key = $1 AND session = $2 AND {sequence} < $3 RETURNING {COLUMNS}"
+    );
+    let parameters = values![&request.key, request.session, request.sequence, tx.now()];
+    match tx.first(&sql, &parameters).await? {
+        Some(row) => {
+            tx.unit.nodes = None;
+            read(tx, &row)
+        }
+        None => Err(refusal(tx, request).await?.into()),
+    }
+}
+
+async fn refusal(tx: &mut Tx, request: NodeRequest) -> Result<NodeRefusal> {
+    let row = tx.first("SELECT session FROM node WHERE key = $1", &values![&request.key]).await?;
+    Ok(match row {
+        None => NodeRefusal::Unknown,
+        Some(row) if row.int(0)? != request.session => NodeRefusal::OldSession,
+        Some(_) => NodeRefusal::Replayed,
+    })
+}
+
+/// The number of the node whose pull this is, which was accepted before, and
+/// whether there is work for it.
+pub(crate) async fn waiting(tx: &mut Tx, request: NodeRequest) -> Result<(i64, bool)> {
+    let sql = "SELECT id FROM node WHERE key = $1 AND session = $2 AND seq_pull = $3";
+    let found = tx.first(sql, &values![&request.key, request.session, request.sequence]).await?;
+    let Some(row) = found else { return Err(refusal(tx, request).await?.into()) };
+    let node = row.int(0)?;
+    Ok((node, has_work(tx, node).await?))
+}
+
+/// Notes what the node has noted, and answers with its work.
+pub(crate) async fn pull(tx: &mut Tx, request: NodeRequest, pull: &Pull) -> Result<Pulled> {
+    let node = accept(tx, request, Channel::Pull).await?;
+    let sql = "UPDATE allocation SET acked = sent
+        WHERE content = $1 AND node = $2 AND generation = $3 AND acked < sent";
+    let mut acknowledged: Vec<AllocationId> = pull.acknowledged.clone();
+    acknowledged.truncate(2 * MAX_ALLOCATIONS);
+    acknowledged.sort_unstable();
+    let lists: Vec<_> =
+        acknowledged.iter().map(|id| values![id.content, node.id, id.generation].to_vec()).collect();
+    tx.execute_many(sql, &lists).await?;
+    let sql = "DELETE FROM stray WHERE content = $1 AND node = $2 AND generation = $3 AND confirmed = 1";
+    tx.execute_many(sql, &lists).await?;
+    work(tx, node.id).await
+}
+
+/// Whether the node has something to pull.
+async fn has_work(tx: &mut Tx, node: i64) -> Result<bool> {
+    let sql = "SELECT 1 FROM allocation WHERE node = $1 AND acked < version AND state IN (0, 2) LIMIT 1";
+    if tx.first(sql, &values![node]).await?.is_some() {
+        return Ok(true);
+    }
+    let sql = "SELECT 1 FROM stray WHERE node = $1 AND confirmed = 1 LIMIT 1";
+    Ok(tx.first(sql, &values![node]).await?.is_some())
+}
+
+/// What the node has not acknowledged.
+pub(crate) async fn work(tx: &mut Tx, node: i64) -> Result<Pulled> {
+    let mut pulled =
+        Pulled { denylist_version: super::property::number(tx, "denylist").await?, ..Pulled::default() };
+    for phase in [Phase::Assigned, Phase::Releasing] {
+        let sql = "SELECT a.content, a.generation, a.version, a.repair, c.cid, c.granted, c.bytes
+            FROM allocation a JOIN content c ON c.id = a.content
+            WHERE a.node = $1 AND a.acked < a.version AND a.state = $2 ORDER BY a.content LIMIT $3";
+        let rows = tx.query(sql, &values![node, phase as i64, MAX_ALLOCATIONS as i64]).await?;
+        note_sent(tx, node, &rows).await?;
+        match phase {
+            Phase::Assigned => pulled.assignments = assignments(tx, node, &rows).await?,
+            _ => pulled.releases = rows.iter().map(release).collect::<Result<_>>()?,
+        }
+    }
+    strays(tx, node, &mut pulled).await?;
+    Ok(pulled)
+}
+
+async fn note_sent(tx: &mut Tx, node: i64, rows: &[Row]) -> Result<()> {
+    let sql = "UPDATE allocation SET sent = $3 WHERE content = $1 AND node = $2 AND sent < $3";
+    let list = |row: &Row| Ok(values![row.int(0)?, node, row.int(2)?].to_vec());
+    let lists = rows.iter().map(list).collect::<Result<Vec<_>>>()?;
+    tx.execute_many(sql, &lists).await?;
+    Ok(())
+}
+
+fn release(row: &Row) -> Result<Release> {
+    let allocation = AllocationId { content: row.int(0)?, generation: row.int(1)? };
+    Ok(Release { allocation, root: row.text(4)?.to_owned() })
+}
+
+/// Contents unknown to this database that the operator lets go.
+async fn strays(tx: &mut Tx, node: i64, pulled: &mut Pulled) -> Result<()> {
+    let room = MAX_ALLOCATIONS - pulled.releases.len().min(MAX_ALLOCATIONS);
+    let sql = "SELECT content, generation FROM stray WHERE node = $1 AND confirmed = 1
+        ORDER BY content LIMIT $2";
+    for row in tx.query(sql, &values![node, room as i64]).await? {
+        let allocation = AllocationId { content: row.int(0)?, generation: row.int(1)? };
+        pulled.releases.push(Release { allocation, root: String::new() });
+    }
+    Ok(())
+}
+
+async fn assignments(tx: &mut Tx, node: i64, rows: &[Row]) -> Result<Vec<Assignment>> {
+    let contents = rows.iter().map(|row| row.int(0)).collect::<Result<Vec<i64>>>()?;
+    let origins = "SELECT origins FROM pin WHERE content = $1 AND failure IS NULL AND origins <> '[]'
+        ORDER BY created DESC LIMIT 20";
+    let origins = each(tx, origins, &contents, None).await?;
+    let peers = "SELECT node FROM allocation WHERE content = $1 AND node <> $2 AND state IN (0, 1)";
+    let peers = each(tx, peers, &contents, Some(node)).await?;
+    let predecessors = "SELECT o.cid FROM hold h JOIN content o ON o.id = h.content
+        JOIN allocation a ON a.content = o.id AND a.node = $2 AND a.state = 1 WHERE h.successor = $1 LIMIT 1";
+    let predecessors = each(tx, predecessors, &contents, Some(node)).await?;
+    let fairness = "SELECT account FROM holding WHERE content = $1 AND pins > 0 ORDER BY since LIMIT 1";
+    let fairness = each(tx, fairness, &contents, None).await?;
+    let nodes = all(tx).await?;
+    let mut assignments = Vec::with_capacity(rows.len());
+    for (at, row) in rows.iter().enumerate() {
+        assignments.push(Assignment {
+            allocation: AllocationId { content: row.int(0)?, generation: row.int(1)? },
+            root: row.text(4)?.to_owned(),
+            origins: merged(&origins[at])?,
+            peers: hints(&nodes, &peers[at])?,
+            predecessor: predecessors[at].first().map(|row| row.text(0).map(str::to_owned)).transpose()?,
+            fairness: fairness[at].first().map_or(Ok(0), |row| row.int(0))?,
+            granted_bytes: row.int(5)?.max(row.opt_int(6)?.unwrap_or(0)).unsigned_abs(),
+            repair: row.flag(3)?,
+        });
+    }
+    Ok(assignments)
+}
+
+/// The rows of a statement for each content, and for the node where it is one
+/// of the parameters.
+async fn each(tx: &mut Tx, sql: &str, contents: &[i64], node: Option<i64>) -> Result<Vec<Vec<Row>>> {
+    let list = |&content: &i64| [Some(content), node].into_iter().flatten().map(Value::Int).collect();
+    let lists: Vec<Vec<Value>> = contents.iter().map(list).collect();
+    tx.query_many(sql, &lists).await
+}
+
+/// The origins of several pins, each once, those of the newest pin first.
+fn merged(rows: &[Row]) -> Result<Vec<String>> {
+    let (mut seen, mut origins) = (BTreeSet::new(), Vec::new());
+    for row in rows {
+        for origin in records::decode::<Vec<String>>(row.text(0)?)? {
+            if origins.len() < MAX_ORIGINS && seen.insert(origin.clone()) {
+                origins.push(origin);
+            }
+        }
+    }
+    Ok(origins)
+}
+
+fn hints(nodes: &[Node], rows: &[Row]) -> Result<Vec<PeerHint>> {
+    let ids = rows.iter().map(|row| row.int(0)).collect::<Result<Vec<i64>>>()?;
+    let known = nodes.iter().filter(|node| ids.contains(&node.id) && node.live);
+    Ok(known.map(hint).collect())
+}
+
+/// How others reach a node.
+pub(crate) fn hint(node: &Node) -> PeerHint {
+    PeerHint { addresses: node.hello.addresses.clone(), gateway: node.hello.gateway.clone() }
+}
+
+/// Nodes that hold a content, for delegated routing.
+pub(crate) async fn providers(tx: &mut Tx, key: &[u8]) -> Result<Vec<Provider>> {
+    let sql = "SELECT a.node FROM content c JOIN allocation a ON a.content = c.id AND a.state = 1
+        WHERE c.key = $1 AND c.denied IS NULL ORDER BY a.node LIMIT $2";
+    let rows = tx.query(sql, &values![key, MAX_PROVIDERS]).await?;
+    let ids = rows.iter().map(|row| row.int(0)).collect::<Result<Vec<i64>>>()?;
+    let nodes = all(tx).await?;
+    let known = nodes.iter().filter(|node| ids.contains(&node.id) && node.live);
+    Ok(known
+        .map(|node| Provider {
+            key: node.hello.key,
+            addresses: node.hello.addresses.clone(),
+            gateway: node.hello.gateway.clone(),
+        })
+        .collect())
+}
+
+/// A text from outside as it is kept: without control characters, not too
+/// long.
+pub(crate) fn clean(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control()).take(MAX_TEXT).collect()
+}
+
+/// Has the node told again of what it is to hold of a content.
+pub(crate) fn tell_again(tx: &mut Tx, content: i64) -> bool {
+    let mut told = false;
+    for allocation in tx.unit.allocations_of(content).filter(|a| a.phase == placement::Phase::Assigned) {
+        allocation.touch();
+        told = true;
+    }
+    told
+}

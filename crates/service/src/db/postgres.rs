@@ -1,0 +1,239 @@
+//! PostgreSQL below a [`super::tx::Tx`]: a connection of the pool for the time
+//! of one transaction.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use futures::future::try_join_all;
+use tokio_postgres::{
+    NoTls, SimpleQueryMessage, Statement,
+    error::SqlState,
+    types::{IsNull, ToSql, Type, to_sql_checked},
+};
+
+use super::{
+    error::{Error, Result},
+    sql::{self, Row, Value},
+    types::Millis,
+};
+
+/// Longest time of a writing statement: locks are held for milliseconds, so
+/// one that waits longer waits for something that is stuck.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a caller waits for a free connection before it is told that the
+/// database is unavailable.
+const POOL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The clock of the database in milliseconds.
+const NOW: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
+
+/// What a transaction is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Reads what is committed, locks what it changes.
+    Write,
+    /// One snapshot, under this time limit.
+    Snapshot(Duration),
+    /// A single statement, without a transaction around it.
+    Single,
+}
+
+/// A connection, within a transaction unless its mode is [`Mode::Single`].
+pub(crate) struct Session {
+    /// Taken when the session ends.
+    client: Option<Object>,
+    open: bool,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("postgres::Session").field("open", &self.open).finish_non_exhaustive()
+    }
+}
+
+/// Reads the URL and adds what every connection has to be set to.
+pub(crate) fn config(url: &str) -> Result<tokio_postgres::Config> {
+    let mut config: tokio_postgres::Config = url.parse().map_err(|error| {
+        Error::Pool(format!(
+            "the URL is not valid ({error}); it has the form postgres://user:password@host/database"
+        ))
+    })?;
+    let given = config.get_options().unwrap_or_default().to_owned();
+    let options = format!("{given} -c statement_timeout={} -c jit=off", WRITE_TIMEOUT.as_millis());
+    config.options(options.trim()).application_name("pinfold");
+    config.connect_timeout(POOL_TIMEOUT);
+    Ok(config)
+}
+
+/// A pool of at most `size` connections, opened when they are needed.
+pub(crate) fn pool(url: &str, size: usize) -> Result<Pool> {
+    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_config(config(url)?, NoTls, recycling);
+    Pool::builder(manager)
+        .max_size(size.max(2))
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(POOL_TIMEOUT))
+        .create_timeout(Some(POOL_TIMEOUT))
+        .build()
+        .map_err(|error| Error::Pool(error.to_string()))
+}
+
+impl Session {
+    /// Takes a connection and begins; answers the database's time too.
+    pub(crate) async fn begin(pool: &Pool, mode: Mode) -> Result<(Self, Millis)> {
+        let client = pool.get().await.map_err(|error| Error::Pool(error.to_string()))?;
+        let mut session = Self { client: Some(client), open: false };
+        let begin = match mode {
+            Mode::Single => return Ok((session, 0)),
+            Mode::Write => format!("BEGIN ISOLATION LEVEL READ COMMITTED; {NOW}"),
+            Mode::Snapshot(limit) => format!(
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {}; {NOW}",
+                limit.as_millis().max(1)
+            ),
+        };
+        session.open = true;
+        let answers = session.client()?.simple_query(&begin).await?;
+        Ok((session, time(&answers)?))
+    }
+
+    pub(crate) async fn commit(&mut self) -> Result<()> {
+        self.end("COMMIT").await
+    }
+
+    pub(crate) async fn rollback(&mut self) -> Result<()> {
+        self.end("ROLLBACK").await
+    }
+
+    async fn end(&mut self, how: &str) -> Result<()> {
+        if self.open {
+            self.client()?.batch_execute(how).await?;
+            self.open = false;
+        }
+        Ok(())
+    }
+
+    fn client(&self) -> Result<&Object> {
+        self.client.as_ref().ok_or(Error::Closed)
+    }
+
+    async fn prepare(&self, sql: &str) -> Result<Statement> {
+        // The statement cache is keyed by the text as it is written here.
+        Ok(self.client()?.prepare_cached(&sql::postgres(sql)).await?)
+    }
+
+    pub(crate) async fn query(&self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>> {
+        let statement = self.prepare(sql).await?;
+        self.run(&statement, parameters).await
+    }
+
+    async fn run(&self, statement: &Statement, parameters: &[Value]) -> Result<Vec<Row>> {
+        let references: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|value| value as _).collect();
+        let rows = self.client()?.query(statement, &references).await.map_err(limited)?;
+        rows.iter().map(row).collect()
+    }
+
+    pub(crate) async fn execute(&self, sql: &str, parameters: &[Value]) -> Result<u64> {
+        let statement = self.prepare(sql).await?;
+        self.change(&statement, parameters).await
+    }
+
+    async fn change(&self, statement: &Statement, parameters: &[Value]) -> Result<u64> {
+        let references: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|value| value as _).collect();
+        self.client()?.execute(statement, &references).await.map_err(limited)
+    }
+
+    pub(crate) async fn query_many(&self, sql: &str, lists: &[Vec<Value>]) -> Result<Vec<Vec<Row>>> {
+        if lists.is_empty() {
+            return Ok(Vec::new());
+        }
+        let statement = self.prepare(sql).await?;
+        try_join_all(lists.iter().map(|list| self.run(&statement, list))).await
+    }
+
+    pub(crate) async fn execute_many(&self, sql: &str, lists: &[Vec<Value>]) -> Result<u64> {
+        if lists.is_empty() {
+            return Ok(0);
+        }
+        let statement = self.prepare(sql).await?;
+        let changed = try_join_all(lists.iter().map(|list| self.change(&statement, list))).await?;
+        Ok(changed.into_iter().sum())
+    }
+
+    /// Runs statements without parameters, outside a transaction or in it.
+    pub(crate) async fn batch(&self, sql: &str) -> Result<()> {
+        Ok(self.client()?.batch_execute(sql).await?)
+    }
+}
+
+impl Drop for Session {
+    /// A connection whose transaction was neither committed nor rolled back
+    /// does not return to the pool.
+    fn drop(&mut self) {
+        if self.open
+            && let Some(client) = self.client.take()
+        {
+            drop(Object::take(client));
+        }
+    }
+}
+
+/// Whether the transaction may succeed when it is repeated.
+pub(crate) fn is_retriable(error: &Error) -> bool {
+    let Error::Postgres(error) = error else { return false };
+    error.code().is_some_and(|code| {
+        [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE].contains(code)
+    })
+}
+
+fn limited(error: tokio_postgres::Error) -> Error {
+    if error.code() == Some(&SqlState::QUERY_CANCELED) { Error::QueryTooLong } else { error.into() }
+}
+
+fn time(answers: &[SimpleQueryMessage]) -> Result<Millis> {
+    let text = answers.iter().find_map(|answer| match answer {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| Error::Corrupt("no clock".into()))
+}
+
+fn row(row: &tokio_postgres::Row) -> Result<Row> {
+    (0..row.len()).map(|at| column(row, at)).collect::<Result<_>>().map(Row)
+}
+
+fn column(row: &tokio_postgres::Row, at: usize) -> Result<Value> {
+    Ok(match *row.columns()[at].type_() {
+        Type::INT8 => row.try_get::<_, Option<i64>>(at)?.into(),
+        Type::INT4 => row.try_get::<_, Option<i32>>(at)?.map(i64::from).into(),
+        Type::BOOL => row.try_get::<_, Option<bool>>(at)?.into(),
+        Type::BYTEA => row.try_get::<_, Option<Vec<u8>>>(at)?.into(),
+        Type::TEXT | Type::VARCHAR | Type::NAME => row.try_get::<_, Option<String>>(at)?.into(),
+        ref other => return Err(Error::Corrupt(format!("a column of type {other}"))),
+    })
+}
+
+impl ToSql for Value {
+    fn to_sql(
+        &self,
+        to: &Type,
+        out: &mut BytesMut,
+    ) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        match self {
+            Self::Null => Ok(IsNull::Yes),
+            Self::Int(value) if *to == Type::INT4 => i32::try_from(*value)?.to_sql(to, out),
+            Self::Int(value) => value.to_sql(to, out),
+            Self::Text(value) => value.to_sql(to, out),
+            Self::Bytes(value) => value.to_sql(to, out),
+            Self::Ints(values) => values.to_sql(to, out),
+        }
+    }
+
+    fn accepts(_: &Type) -> bool {
+        // Statements fix the types; a wrong one is refused by the server.
+        true
+    }
+
+    to_sql_checked!();
+}

@@ -1,0 +1,160 @@
+//! Pins as callers see them, read with what their contents and nodes tell.
+
+use std::collections::BTreeMap;
+
+use pinfold_core::status::{Reason, Status};
+use serde::{Serialize, de::DeserializeOwned};
+use uuid::Uuid;
+
+use super::{
+    content::{self, Content},
+    error::{Error, Result},
+    nodes, placement,
+    sql::{Row, Value, values},
+    tally, turns,
+    tx::Tx,
+    types::{AccountId, Node, PinInfo, PinRecord},
+};
+
+/// The columns of a pin, for a table named `p`.
+const PIN_COLUMNS: &str = "p.requestid, p.account, p.content, p.created, p.cid, p.name, p.meta, p.origins, \
+    p.status, p.failure, p.detail";
+
+/// How many [`PIN_COLUMNS`] there are.
+const PIN_WIDTH: usize = 11;
+
+/// A statement that reads records: of the pins of `source`, a table
+/// expression named `p`.
+pub(crate) fn select(source: &str) -> String {
+    let columns: Vec<String> =
+        content::COLUMNS.split(", ").map(|column| format!("c.{}", column.trim())).collect();
+    format!(
+        "SELECT {PIN_COLUMNS}, {}, o.cid FROM {source} JOIN content c ON c.id = p.content
+         LEFT JOIN hold h ON h.requestid = p.requestid LEFT JOIN content o ON o.id = h.content",
+        columns.join(", ")
+    )
+}
+
+/// The records of rows of a [`select`], in the same order.
+pub(crate) async fn read(tx: &mut Tx, rows: &[Row]) -> Result<Vec<PinRecord>> {
+    let mut contents = rows.iter().map(|row| row.int(2)).collect::<Result<Vec<i64>>>()?;
+    contents.sort_unstable();
+    contents.dedup();
+    let allocated = allocated(tx, contents).await?;
+    let nodes = nodes::all(tx).await?;
+    let wanted = tx.settings.replicas_target;
+    rows.iter().map(|row| record(row, &allocated, &nodes, wanted)).collect()
+}
+
+/// A pin of the account by its id, with its place in the account's queue.
+pub(crate) async fn of_account(
+    tx: &mut Tx,
+    account: AccountId,
+    requestid: Uuid,
+) -> Result<Option<PinRecord>> {
+    let found = some(tx, &[requestid]).await?.pop();
+    let Some(mut pin) = found.filter(|pin| pin.account == account) else { return Ok(None) };
+    if pin.status == Status::Queued {
+        pin.info.queued_ahead = turns::ahead(tx, account, pin.content).await?;
+    }
+    Ok(Some(pin))
+}
+
+/// Those of some pins that exist.
+pub(crate) async fn some(tx: &mut Tx, requestids: &[Uuid]) -> Result<Vec<PinRecord>> {
+    let sql = format!("{} WHERE p.requestid = $1", select("pin p"));
+    let lists: Vec<_> = requestids.iter().map(|&id| values![id].to_vec()).collect();
+    let rows: Vec<Row> = tx.query_many(&sql, &lists).await?.into_iter().flatten().collect();
+    read(tx, &rows).await
+}
+
+/// The nodes that are to hold each content.
+async fn allocated(tx: &mut Tx, contents: Vec<i64>) -> Result<BTreeMap<i64, Vec<i64>>> {
+    let mut allocated: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+    if contents.is_empty() {
+        return Ok(allocated);
+    }
+    let sql = "SELECT content, node FROM allocation WHERE content IN ANY_OF($1) AND state IN (0, 1)";
+    for row in tx.query(sql, &[Value::from(contents)]).await? {
+        allocated.entry(row.int(0)?).or_default().push(row.int(1)?);
+    }
+    Ok(allocated)
+}
+
+fn record(row: &Row, allocated: &BTreeMap<i64, Vec<i64>>, nodes: &[Node], wanted: u32) -> Result<PinRecord> {
+    let content = Content::read(row, PIN_WIDTH)?;
+    let failure = content::reason(row.opt_text(9)?)?;
+    let detail = row.opt_text(10)?.map(str::to_owned);
+    let mut info = info(&content, failure, detail, wanted);
+    info.replaces = row.opt_text(PIN_WIDTH + content::WIDTH)?.map(str::to_owned);
+    let allocated = allocated.get(&content.id).map_or(&[][..], Vec::as_slice);
+    Ok(PinRecord {
+        requestid: row.uuid(0)?,
+        account: row.int(1)?,
+        content: content.id,
+        created: row.int(3)?,
+        cid: row.text(4)?.to_owned(),
+        name: row.opt_text(5)?.map(str::to_owned),
+        meta: decode(row.text(6)?)?,
+        origins: decode(row.text(7)?)?,
+        status: tally::status(row.int(8)?)?,
+        info,
+        delegates: delegates(content.inline, nodes, allocated),
+    })
+}
+
+/// The facts behind a pin's `info`. A pin that ended by itself tells of its
+/// own end, not of what others reach with its content.
+pub(crate) fn info(
+    content: &Content,
+    failure: Option<Reason>,
+    detail: Option<String>,
+    wanted: u32,
+) -> PinInfo {
+    if failure.is_some() {
+        return PinInfo { reason: failure, detail, replicas_wanted: wanted, ..PinInfo::default() };
+    }
+    if content.inline {
+        return PinInfo::default();
+    }
+    let number = |value: i64| value.max(0).unsigned_abs();
+    let manifest = content.manifest.as_ref();
+    let replicas = u32::try_from(content.stored.max(0)).unwrap_or(u32::MAX);
+    PinInfo {
+        reason: reason(content),
+        detail: content.detail.clone(),
+        blocks: manifest.map_or(number(content.progress_blocks), |manifest| manifest.blocks),
+        bytes: manifest.map_or(number(content.progress_bytes), |manifest| manifest.bytes),
+        total_bytes: manifest.map(|manifest| manifest.bytes),
+        replicas,
+        replicas_wanted: wanted,
+        attempts: u32::try_from(content.attempts).unwrap_or(u32::MAX),
+        next_attempt: content.next_attempt,
+        replaces: None,
+        queued_ahead: None,
+    }
+}
+
+fn reason(content: &Content) -> Option<Reason> {
+    match content.state {
+        _ if content.denied.is_some() => Some(Reason::Denied),
+        super::content::State::Held => None,
+        super::content::State::Fetching if content.stored > 0 => Some(Reason::Replicating),
+        _ => content.failure.or(content.reason),
+    }
+}
+
+/// The delegates of a pin; an inline one needs none.
+pub(crate) fn delegates(inline: bool, nodes: &[Node], allocated: &[i64]) -> Vec<String> {
+    if inline { Vec::new() } else { placement::delegates(nodes, allocated) }
+}
+
+/// Text for a column that holds a list or a map.
+pub(crate) fn encode(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("maps and lists of texts are JSON")
+}
+
+/// What [`encode`] wrote.
+pub(crate) fn decode<T: DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| Error::Corrupt(format!("JSON that is damaged ({error})")))
+}

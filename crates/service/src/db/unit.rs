@@ -1,0 +1,199 @@
+//! What a transaction has read and locked, and what it changes.
+//!
+//! Rows that a transaction decides about are loaded (and locked) once, changed
+//! in memory and written by [`flush`] before the commit: contents, accounts,
+//! holdings and allocations. The decisions themselves are plain functions over
+//! a [`Unit`], without a database. Whatever asks the database about many of
+//! these rows flushes first.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{
+    content::{self, Content},
+    error::{AccountRefusal, Error, Result},
+    holding::{self, Holding},
+    ledger::{self, Purse},
+    placement::{self, Allocation},
+    sql::{Value, values},
+    tally::{self, Deltas},
+    tx::Tx,
+    types::{AccountId, Node},
+};
+
+/// A row: as it is stored, and as it shall be.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot<T> {
+    stored: Option<T>,
+    pub(crate) value: Option<T>,
+}
+
+impl<T: Clone + PartialEq> Slot<T> {
+    fn loaded(value: Option<T>) -> Self {
+        Self { stored: value.clone(), value }
+    }
+
+    fn is_changed(&self) -> bool {
+        self.stored != self.value
+    }
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unit {
+    pub(crate) contents: BTreeMap<i64, Slot<Content>>,
+    pub(crate) accounts: BTreeMap<AccountId, Slot<Purse>>,
+    pub(crate) holdings: BTreeMap<(AccountId, i64), Slot<Holding>>,
+    pub(crate) allocations: BTreeMap<(i64, i64), Slot<Allocation>>,
+    /// Contents whose allocations are all loaded.
+    placed: BTreeSet<i64>,
+    pub(crate) nodes: Option<Arc<Vec<Node>>>,
+    pub(crate) deltas: Deltas,
+}
+
+impl Unit {
+    /// A content that was loaded.
+    pub(crate) fn content(&mut self, id: i64) -> Result<&mut Content> {
+        let slot = self.contents.get_mut(&id).and_then(|slot| slot.value.as_mut());
+        slot.ok_or_else(|| Error::Corrupt(format!("no content {id}")))
+    }
+
+    /// An account that was loaded.
+    pub(crate) fn purse(&mut self, id: AccountId) -> Result<&mut Purse> {
+        let slot = self.accounts.get_mut(&id).and_then(|slot| slot.value.as_mut());
+        slot.ok_or_else(|| AccountRefusal::NotFound.into())
+    }
+
+    /// A holding that was loaded, if it exists.
+    pub(crate) fn holding(&mut self, account: AccountId, content: i64) -> Option<&mut Holding> {
+        self.holdings.get_mut(&(account, content)).and_then(|slot| slot.value.as_mut())
+    }
+
+    /// Puts a new holding beside the loaded ones.
+    pub(crate) fn insert_holding(&mut self, holding: Holding) {
+        let key = (holding.account, holding.content);
+        self.holdings.entry(key).or_insert(Slot { stored: None, value: None }).value = Some(holding);
+    }
+
+    /// Puts a content that was just read under a lock beside the loaded ones.
+    pub(crate) fn loaded_content(&mut self, content: Content) {
+        self.contents.entry(content.id).or_insert_with(|| Slot::loaded(Some(content)));
+    }
+
+    /// The allocations of a content, which were loaded.
+    pub(crate) fn allocations_of(&mut self, content: i64) -> impl Iterator<Item = &mut Allocation> {
+        let range = self.allocations.range_mut((content, i64::MIN)..=(content, i64::MAX));
+        range.filter_map(|(_, slot)| slot.value.as_mut())
+    }
+
+    /// Puts an allocation beside the loaded ones, or in the place of one.
+    pub(crate) fn put_allocation(&mut self, allocation: Allocation) {
+        let key = (allocation.content, allocation.node);
+        self.allocations.entry(key).or_insert(Slot { stored: None, value: None }).value = Some(allocation);
+    }
+
+    /// Removes an allocation that was loaded.
+    pub(crate) fn remove_allocation(&mut self, content: i64, node: i64) {
+        if let Some(slot) = self.allocations.get_mut(&(content, node)) {
+            slot.value = None;
+        }
+    }
+
+    /// Says that a content has no allocations, without asking.
+    pub(crate) fn not_placed(&mut self, content: i64) {
+        self.placed.insert(content);
+    }
+}
+
+/// Loads and locks contents, in ascending order. Those that are gone are left
+/// out.
+pub(crate) async fn load_contents(tx: &mut Tx, ids: impl IntoIterator<Item = i64>) -> Result<()> {
+    let wanted: BTreeSet<i64> = ids.into_iter().filter(|id| !tx.unit.contents.contains_key(id)).collect();
+    let lists: Vec<Vec<Value>> = wanted.iter().map(|&id| values![id].to_vec()).collect();
+    let sql = format!("SELECT {} FROM content WHERE id = $1 FOR UPDATE", content::COLUMNS);
+    for rows in tx.query_many(&sql, &lists).await? {
+        if let Some(row) = rows.first() {
+            tx.unit.loaded_content(Content::read(row, 0)?);
+        }
+    }
+    Ok(())
+}
+
+/// Loads and locks accounts, in ascending order. Those that are gone are left
+/// out.
+pub(crate) async fn load_accounts(tx: &mut Tx, ids: impl IntoIterator<Item = AccountId>) -> Result<()> {
+    let wanted: BTreeSet<i64> = ids.into_iter().filter(|id| !tx.unit.accounts.contains_key(id)).collect();
+    let lists: Vec<Vec<Value>> = wanted.iter().map(|&id| values![id].to_vec()).collect();
+    for rows in tx.query_many(ledger::LOCK, &lists).await? {
+        if let Some(row) = rows.first() {
+            let purse = Purse::read(row)?;
+            tx.unit.accounts.insert(purse.id, Slot::loaded(Some(purse)));
+        }
+    }
+    Ok(())
+}
+
+/// Loads holdings of locked accounts.
+pub(crate) async fn load_holdings(
+    tx: &mut Tx,
+    keys: impl IntoIterator<Item = (AccountId, i64)>,
+) -> Result<()> {
+    let wanted: BTreeSet<(i64, i64)> =
+        keys.into_iter().filter(|key| !tx.unit.holdings.contains_key(key)).collect();
+    let lists: Vec<Vec<Value>> =
+        wanted.iter().map(|&(account, content)| values![account, content].to_vec()).collect();
+    let found = tx.query_many(holding::SELECT, &lists).await?;
+    for (key, rows) in wanted.into_iter().zip(found) {
+        let holding = rows.first().map(Holding::read).transpose()?;
+        tx.unit.holdings.insert(key, Slot::loaded(holding));
+    }
+    Ok(())
+}
+
+/// Loads all allocations of locked contents.
+pub(crate) async fn load_allocations(tx: &mut Tx, contents: impl IntoIterator<Item = i64>) -> Result<()> {
+    let wanted: BTreeSet<i64> = contents.into_iter().filter(|id| !tx.unit.placed.contains(id)).collect();
+    let lists: Vec<Vec<Value>> = wanted.iter().map(|&id| values![id].to_vec()).collect();
+    for row in tx.query_many(placement::SELECT, &lists).await?.into_iter().flatten() {
+        let allocation = Allocation::read(&row)?;
+        let key = (allocation.content, allocation.node);
+        tx.unit.allocations.entry(key).or_insert_with(|| Slot::loaded(Some(allocation)));
+    }
+    tx.unit.placed.extend(wanted);
+    Ok(())
+}
+
+/// Writes what changed, in the order in which rows are locked.
+pub(crate) async fn flush(tx: &mut Tx) -> Result<()> {
+    let removed = changed(&mut tx.unit.holdings, |key, new| new.is_none().then(|| values![key.0, key.1]));
+    tx.execute_many(holding::DELETE, &removed).await?;
+    let removed = changed(&mut tx.unit.allocations, |key, new| new.is_none().then(|| values![key.0, key.1]));
+    tx.execute_many(placement::DELETE, &removed).await?;
+    let contents = changed(&mut tx.unit.contents, |_, new| new.map(Content::values));
+    tx.execute_many(content::UPDATE, &contents).await?;
+    let accounts = changed(&mut tx.unit.accounts, |_, new| new.map(Purse::values));
+    tx.execute_many(ledger::UPDATE, &accounts).await?;
+    let holdings = changed(&mut tx.unit.holdings, |_, new| new.map(Holding::values));
+    tx.execute_many(holding::UPSERT, &holdings).await?;
+    let allocations = changed(&mut tx.unit.allocations, |_, new| new.map(Allocation::values));
+    tx.execute_many(placement::UPSERT, &allocations).await?;
+    tally::flush(tx).await
+}
+
+/// The parameters for the changed rows that `values` wants to write; these
+/// count as stored from then on.
+fn changed<K: Copy + Ord, T: Clone + PartialEq, V: Into<Vec<Value>>>(
+    slots: &mut BTreeMap<K, Slot<T>>,
+    values: impl Fn(K, Option<&T>) -> Option<V>,
+) -> Vec<Vec<Value>> {
+    let mut lists = Vec::new();
+    for (key, slot) in slots.iter_mut().filter(|(_, slot)| slot.is_changed()) {
+        if let Some(list) = values(*key, slot.value.as_ref()) {
+            lists.push(list.into());
+            slot.stored = slot.value.clone();
+        }
+    }
+    lists
+}

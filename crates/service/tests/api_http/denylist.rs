@@ -1,0 +1,77 @@
+//! The denylist file: new pins, held contents, nodes.
+
+use std::time::Duration;
+
+use pinfold_node_api::{Denylist, path};
+use pinfold_service::{Service, Settings};
+use serde_json::json;
+
+use crate::{
+    fake_node::FakeNode,
+    server::{ALL, Server, cid, settings},
+};
+
+/// A running service (its tasks included) over the same data as the router.
+async fn running(server: &Server, file: &std::path::Path) -> Service {
+    let settings = Settings { denylist: Some(file.to_owned()), ..settings() };
+    Service::start(settings, server.database.clone(), server.keyring.clone()).await.unwrap()
+}
+
+async fn eventually(server: &Server, path: &str, status: &str) -> serde_json::Value {
+    let mut changes = server.database.subscribe();
+    for _ in 0..200 {
+        let pin = server.get(path).await.json();
+        if pin["status"] == status {
+            return pin;
+        }
+        let _ = tokio::time::timeout(Duration::from_millis(100), changes.recv()).await;
+    }
+    panic!("{path} never was {status}");
+}
+
+#[tokio::test]
+async fn held_contents_fail_while_the_file_denies_them() {
+    let server = Server::start().await;
+    let mut node = FakeNode::join(&server).await;
+    let pin = server.pin(json!({ "cid": cid(1) })).await;
+    node.store_all(100).await;
+    let path = format!("/pins/{}", pin["requestid"].as_str().unwrap());
+    let file = server.folder.path().join("deny.txt");
+    std::fs::write(&file, format!("/ipfs/{}\n", cid(1))).unwrap();
+    let service = running(&server, &file).await;
+    let failed = eventually(&server, &path, "failed").await;
+    assert_eq!(failed["info"]["reason"], "denied");
+
+    std::fs::write(&file, "# nothing is denied\n").unwrap();
+    eventually(&server, &path, "pinned").await;
+    service.shutdown();
+    service.join().await;
+}
+
+#[tokio::test]
+async fn new_pins_are_refused_and_nodes_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("deny.txt");
+    std::fs::write(&file, format!("/ipfs/{}\n", cid(1))).unwrap();
+    let server = Server::with(Settings { denylist: Some(file), ..settings() }).await;
+    let details = server.post("/pins", &json!({ "cid": cid(1) })).await.failure(403, "DENIED");
+    assert!(details.contains("denylist"), "{details}");
+    let other = server.pin(json!({ "cid": cid(2) })).await;
+    let replace = format!("/pins/{}", other["requestid"].as_str().unwrap());
+    server.post(&replace, &json!({ "cid": cid(1) })).await.failure(403, "DENIED");
+    assert_eq!(server.list(&format!("status={ALL}")).await.0, 1);
+
+    let mut node = FakeNode::join(&server).await;
+    let list: Denylist = node.send(path::DENYLIST, &()).await;
+    assert!(list.version > 0 && list.rules.contains(&cid(1)));
+    assert_eq!(node.pull(10_000, Vec::new()).await.denylist_version, list.version, "at once, not after 10 s");
+}
+
+#[tokio::test]
+async fn a_service_does_not_start_without_its_denylist() {
+    let server = Server::start().await;
+    let missing = server.folder.path().join("missing.txt");
+    let settings = Settings { denylist: Some(missing), ..settings() };
+    let error = Service::start(settings, server.database.clone(), server.keyring.clone()).await.unwrap_err();
+    assert!(error.to_string().contains("missing.txt"), "{error}");
+}

@@ -1,0 +1,163 @@
+//! A service under test, and what it answers.
+
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderMap, Method, Request, StatusCode, header},
+};
+use pinfold_service::{
+    Settings,
+    api::service::router,
+    db::{self, Account, Database, Location, Scope},
+    tokens::{self, Keyring, Secret, TokenRequest},
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use tower::ServiceExt;
+
+pub(crate) const ALL: &str = "queued,pinning,pinned,failed";
+
+/// A CID of a raw block that nobody has, one for each number.
+pub(crate) fn cid(number: u64) -> String {
+    let mut digest = [0; 32];
+    digest[..8].copy_from_slice(&number.to_be_bytes());
+    let hash = cid::multihash::Multihash::<64>::wrap(0x12, &digest).unwrap();
+    cid::Cid::new_v1(0x55, hash).to_string()
+}
+
+pub(crate) struct Server {
+    pub(crate) router: Router,
+    pub(crate) database: Database,
+    pub(crate) keyring: Keyring,
+    pub(crate) account: Account,
+    pub(crate) token: String,
+    pub(crate) folder: TempDir,
+}
+
+pub(crate) fn settings() -> Settings {
+    Settings { rate_limits: None, operator_nodes: vec![crate::fake_node::key().verifying_key().to_bytes()],
+        ..Settings::new("127.0.0.1:0".parse().unwrap()) }
+}
+
+pub(crate) async fn open_database(folder: &TempDir) -> Database {
+    let location = Location::Sqlite(folder.path().join("service.db"));
+    let settings =
+        db::Settings { replicas_min: 1, replicas_target: 1, ..db::Settings::new(location) };
+    Database::open(settings).await.unwrap()
+}
+
+impl Server {
+    /// With an account, a token for it, and a node that has said hello.
+    pub(crate) async fn start() -> Self {
+        let server = Self::without_nodes(settings()).await;
+        crate::fake_node::FakeNode::join(&server).await;
+        server
+    }
+
+    pub(crate) async fn with(settings: Settings) -> Self {
+        let server = Self::without_nodes(settings).await;
+        crate::fake_node::FakeNode::join(&server).await;
+        server
+    }
+
+    pub(crate) async fn without_nodes(settings: Settings) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = open_database(&folder).await;
+        let keyring = Keyring::open(database.clone(), Secret::from_bytes(&[1; 32])).await.unwrap();
+        let account = database.create_account("alice", None).await.unwrap();
+        let router = router(&settings, database.clone(), keyring.clone()).await.unwrap();
+        let mut server = Self { router, database, keyring, account, token: String::new(), folder };
+        server.token = server.token_for(server.account.id, &[Scope::PinsRead, Scope::PinsWrite]).await;
+        server
+    }
+
+    pub(crate) async fn token_for(&self, account: i64, scopes: &[Scope]) -> String {
+        let request =
+            TokenRequest { account, name: "test".to_owned(), scopes: scopes.to_vec(), expires: None };
+        tokens::issue(&self.database, &self.keyring, request).await.unwrap().text
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        answer(self.router.clone(), request).await
+    }
+
+    pub(crate) async fn call(&self, method: Method, path: &str, body: impl Into<Body>) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
+            .body(body.into())
+            .unwrap();
+        self.send(request).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.call(Method::GET, path, Body::empty()).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.call(Method::POST, path, body.to_string()).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.call(Method::DELETE, path, Body::empty()).await
+    }
+
+    /// Pins, which must be accepted, and gives the `PinStatus`.
+    pub(crate) async fn pin(&self, body: Value) -> Value {
+        let answer = self.post("/pins", &body).await;
+        assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
+        answer.json()
+    }
+
+    /// The pins of a list, which must be answered.
+    pub(crate) async fn list(&self, query: &str) -> (i64, Vec<Value>) {
+        let answer = self.get(&format!("/pins?{query}")).await;
+        assert_eq!(answer.status, StatusCode::OK, "{query}: {answer:?}");
+        let page = answer.json();
+        (page["count"].as_i64().unwrap(), page["results"].as_array().unwrap().clone())
+    }
+
+    /// The CIDs of a list, newest first.
+    pub(crate) async fn cids(&self, query: &str) -> Vec<String> {
+        let (_, pins) = self.list(query).await;
+        pins.iter().map(|pin| pin["pin"]["cid"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+pub(crate) async fn answer(router: Router, request: Request<Body>) -> Answer {
+    let response = router.oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let body = axum::body::to_bytes(body, 64 << 20).await.unwrap();
+    Answer { status: parts.status, headers: parts.headers, body: String::from_utf8(body.to_vec()).unwrap() }
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).unwrap_or_else(|| panic!("no {name}: {self:?}")).to_str().unwrap()
+    }
+
+    /// Asserts that this is an error of the specification's shape, and gives
+    /// its details.
+    #[track_caller]
+    pub(crate) fn failure(&self, status: u16, reason: &str) -> String {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        assert_eq!(self.header("content-type"), "application/json");
+        assert_eq!(self.header("access-control-allow-origin"), "*");
+        let error = &self.json()["error"];
+        assert_eq!(error["reason"], reason, "{self:?}");
+        assert_eq!(error["request_id"], self.header("x-request-id"));
+        error["details"].as_str().unwrap().to_owned()
+    }
+}

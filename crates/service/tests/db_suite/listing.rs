@@ -1,0 +1,181 @@
+//! Lists, their filters and their counts.
+
+use std::collections::BTreeMap;
+
+use pinfold_core::status::Status;
+use pinfold_service::db::{Account, Database, ListQuery, NameMatch, PinRecord};
+
+use crate::world::*;
+
+crate::on_both!(
+    pages_are_newest_first_and_cursors_strict,
+    counts_are_exact_across_buckets,
+    names_match_as_core_says,
+    metadata_and_contents_filter,
+    exports_run_from_the_oldest,
+);
+
+async fn add_many(db: &Database, account: &Account, contents: std::ops::Range<u64>) -> Vec<PinRecord> {
+    let adding = contents.map(|content| db.add_pin(pin(account.id, content)));
+    let mut made: Vec<PinRecord> =
+        futures::future::join_all(adding).await.into_iter().map(Result::unwrap).collect();
+    made.sort_by_key(|pin| pin.created);
+    made
+}
+
+async fn pages_are_newest_first_and_cursors_strict(world: World) {
+    let (db, mut node, ann) = world.with_node(1 << 30).await;
+    let bob = db.create_account("bob", None).await.unwrap();
+    db.add_pin(pin(bob.id, 5)).await.unwrap();
+    let made = add_many(&db, &ann, 0..30).await;
+    for pin in made.iter().step_by(3) {
+        node.store(&db, pin, 10).await;
+    }
+    let both = [Status::Queued, Status::Pinned];
+    let page = list(&db, &ann, query(&both)).await;
+    assert_eq!(page.count, 30);
+    let want: Vec<_> = made.iter().rev().take(10).map(|pin| pin.created).collect();
+    assert_eq!(page.pins.iter().map(|pin| pin.created).collect::<Vec<_>>(), want);
+    let pinned = list(&db, &ann, query(&[Status::Pinned])).await;
+    assert_eq!((pinned.count, pinned.pins.len()), (10, 10));
+    assert!(pinned.pins.iter().all(|pin| pin.status == Status::Pinned));
+    let (before, after) = (Some(made[20].created), Some(made[10].created));
+    let page = list(&db, &ann, ListQuery { before, after, ..query(&both) }).await;
+    assert_eq!((page.count, page.pins.len()), (9, 9));
+    assert_eq!(page.pins[0].created, made[19].created);
+    assert_eq!(page.pins[8].created, made[11].created);
+    let page = list(&db, &ann, ListQuery { before: Some(made[0].created), ..query(&both) }).await;
+    assert_eq!((page.count, page.pins.len()), (0, 0));
+    let page = list(&db, &ann, ListQuery { after: Some(made[29].created), ..query(&both) }).await;
+    assert_eq!((page.count, page.pins.len()), (0, 0));
+    assert_eq!(list(&db, &ann, query(&[Status::Failed])).await.count, 0);
+}
+
+/// As Kubo reads: pages of ten until the count is that of the results.
+async fn counts_are_exact_across_buckets(world: World) {
+    let (db, mut node, ann) = world.with_node(1 << 30).await;
+    let mut made = add_many(&db, &ann, 0..700).await;
+    node.pull(&db).await;
+    let some: Vec<_> = made.iter().filter(|pin| node.assignments.contains_key(&pin.content)).cloned().collect();
+    for pin in some.iter().step_by(2) {
+        node.say(&db, pin.content, stored(10)).await;
+    }
+    for pin in made.iter().skip(5).step_by(7) {
+        db.delete_pin(ann.id, pin.requestid).await.unwrap();
+    }
+    let removed: Vec<_> = made.iter().skip(5).step_by(7).map(|pin| pin.created).collect();
+    made.retain(|pin| !removed.contains(&pin.created));
+    let mut statuses = BTreeMap::new();
+    for pin in &made {
+        statuses.insert(pin.created, get(&db, pin).await.status);
+    }
+    for wanted in [vec![Status::Queued], vec![Status::Pinned], Status::ALL.to_vec()] {
+        for at in [0, 1, 2, 100, 255, 256, 257, 300, 511, 512, 513, made.len() - 1] {
+            let Some(cursor) = made.get(at).map(|pin| pin.created) else { continue };
+            let among = |from: i64, to: i64| {
+                let range = statuses.range(from..to);
+                range.filter(|(_, status)| wanted.contains(status)).count() as u64
+            };
+            let before = list(&db, &ann, ListQuery { before: Some(cursor), ..query(&wanted) }).await;
+            assert_eq!(before.count, among(0, cursor), "{wanted:?} before number {at}");
+            let after = list(&db, &ann, ListQuery { after: Some(cursor), ..query(&wanted) }).await;
+            assert_eq!(after.count, among(cursor + 1, i64::MAX), "{wanted:?} after number {at}");
+        }
+    }
+    let mut read = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = list(&db, &ann, ListQuery { before: cursor, ..query(&Status::ALL) }).await;
+        read.extend(page.pins.iter().map(|pin| pin.created));
+        cursor = read.last().copied();
+        if page.count == page.pins.len() as u64 {
+            break;
+        }
+    }
+    read.reverse();
+    assert_eq!(read, made.iter().map(|pin| pin.created).collect::<Vec<_>>());
+    assert_sound(&db).await;
+}
+
+async fn names_match_as_core_says(world: World) {
+    let (db, _, ann) = world.with_node(1 << 30).await;
+    let names = [
+        "photos", "Photos", "My photos 2026", "PHOTOS", "x", "", "50%_\\x", "50abcx", "été", "E\u{301}te\u{301}",
+        "Straße", "STRASSE", "strasse", "\u{fb03}x", "abce\u{301}", "a\"b\"c", "policy/12D3Koo/mfs", "aaaa", "aaa",
+        "日本語のピン", "\u{1F600}\u{1F601}\u{1F602}!", "I\u{307}", "i\u{307}x", "ΑΣ", "ας", "' OR 1=1 --",
+    ];
+    for (content, name) in names.iter().enumerate() {
+        let mut new = pin(ann.id, content as u64);
+        new.name = Some((*name).to_owned());
+        db.add_pin(new).await.unwrap();
+    }
+    db.add_pin(pin(ann.id, 1_000)).await.unwrap();
+    let wanted = [
+        "photos", "PHOTOS", "hot", "ph", "", "%", "_\\", "été", "ÉTÉ", "te", "ss", "STRASSE", "ffi", "abce", "e",
+        "\"b\"", "12D3", "aaa", "日本語", "ピン", "\u{1F601}", "i\u{307}", "ΑΣ", "' OR", "AND", "a*", "\u{301}",
+    ];
+    for wanted in wanted {
+        for way in NameMatch::ALL {
+            let mut filter = query(&Status::ALL);
+            filter.limit = 100;
+            filter.name = Some((wanted.to_owned(), way));
+            let page = list(&db, &ann, filter).await;
+            let mut found: Vec<String> = page.pins.into_iter().map(|pin| pin.name.unwrap()).collect();
+            found.reverse();
+            let want: Vec<_> = names.iter().filter(|name| way.matches(name, wanted)).collect();
+            assert_eq!(found.iter().collect::<Vec<_>>(), want, "{wanted:?} {way:?}");
+            assert_eq!(page.count, want.len() as u64);
+        }
+    }
+    // What is gone is not found.
+    let mut filter = query(&Status::ALL);
+    filter.name = Some(("photos".into(), NameMatch::Ipartial));
+    for pin in list(&db, &ann, filter.clone()).await.pins {
+        db.delete_pin(ann.id, pin.requestid).await.unwrap();
+    }
+    assert_eq!(list(&db, &ann, filter).await.count, 0);
+}
+
+async fn metadata_and_contents_filter(world: World) {
+    let (db, _, ann) = world.with_node(1 << 30).await;
+    let bob = db.create_account("bob", None).await.unwrap();
+    let pairs = |list: &[(&str, &str)]| -> BTreeMap<String, String> {
+        list.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+    };
+    let metas = [pairs(&[("app", "x")]), pairs(&[("app", "x"), ("user", "1")]), pairs(&[("app", "y")]), pairs(&[])];
+    let mut made = Vec::new();
+    for (content, meta) in metas.iter().enumerate() {
+        for account in [ann.id, bob.id] {
+            let new = pinfold_service::db::NewPin { meta: meta.clone(), ..pin(account, content as u64) };
+            made.push(db.add_pin(new).await.unwrap());
+        }
+    }
+    let check = async |meta: BTreeMap<String, String>, contents: Vec<u64>, want: &[u64]| {
+        let contents = contents.into_iter().map(key).collect();
+        let page = list(&db, &ann, ListQuery { meta, contents, ..query(&Status::ALL) }).await;
+        let mut found: Vec<_> = page.pins.iter().map(|pin| pin.cid.clone()).collect();
+        found.reverse();
+        assert_eq!(found, want.iter().map(|n| format!("bafycontent{n}")).collect::<Vec<_>>());
+        assert_eq!(page.count, want.len() as u64);
+    };
+    check(pairs(&[("app", "x")]), vec![], &[0, 1]).await;
+    check(pairs(&[("app", "x"), ("user", "1")]), vec![], &[1]).await;
+    check(pairs(&[("app", "z")]), vec![], &[]).await;
+    check(pairs(&[("ap", "px")]), vec![], &[]).await;
+    check(pairs(&[]), vec![0, 3, 77], &[0, 3]).await;
+    check(pairs(&[]), vec![77], &[]).await;
+    check(pairs(&[("app", "x")]), vec![1, 2], &[1]).await;
+    db.delete_pin(ann.id, made[2].requestid).await.unwrap();
+    check(pairs(&[("app", "x")]), vec![], &[0]).await;
+    let filtered = ListQuery { meta: pairs(&[("app", "x")]), ..query(&[Status::Pinned]) };
+    assert_eq!(list(&db, &ann, filtered).await.count, 0);
+}
+
+async fn exports_run_from_the_oldest(world: World) {
+    let (db, _, ann) = world.with_node(1 << 30).await;
+    let made = add_many(&db, &ann, 0..25).await;
+    let first = db.export_pins(ann.id, 0, 20).await.unwrap();
+    let rest = db.export_pins(ann.id, first[19].created, 20).await.unwrap();
+    let read: Vec<_> = first.iter().chain(&rest).map(|pin| pin.requestid).collect();
+    assert_eq!(read, made.iter().map(|pin| pin.requestid).collect::<Vec<_>>());
+}
