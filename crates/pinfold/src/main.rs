@@ -6,7 +6,7 @@ mod commands;
 mod config;
 mod logging;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result};
 
@@ -24,8 +24,15 @@ fn run() -> Result<ExitCode> {
     let cli = config::parse()?;
     logging::start(&cli.global)?;
     rustls::crypto::ring::default_provider().install_default().ok().context("a TLS provider is set already")?;
-    runtime()?.block_on(commands::run(cli.command))
+    let runtime = runtime()?;
+    let result = runtime.block_on(commands::run(cli.command));
+    // What still runs was asked to end, or is of a start that failed.
+    runtime.shutdown_timeout(LAST_TASKS);
+    result
 }
+
+/// How long tasks that nobody waits for may take to end.
+const LAST_TASKS: Duration = Duration::from_secs(1);
 
 /// Threads for what blocks: disk reads and password hashing. More would only
 /// hold more stacks; work waits in bounded queues before it.

@@ -1,0 +1,131 @@
+//! `pinfold account`: whose pins they are, and how much they may hold.
+
+use anyhow::{Context, Result, bail};
+use pinfold_service::db::{Account, Database};
+use serde_json::{Value, json};
+
+use super::{data, print_table, time};
+use crate::cli::{AccountCommand, DataArgs};
+
+/// Accounts or pins read at once.
+const PART: u32 = 1_000;
+
+pub(crate) async fn run(command: AccountCommand) -> Result<()> {
+    match command {
+        AccountCommand::Create { data, name, quota } => {
+            let database = data.open().await?;
+            let account = database
+                .create_account(&name, Some(quota.as_u64()))
+                .await
+                .with_context(|| format!("cannot make the account {name:?}"))?;
+            data::audit(&database, "account.create", &name, quota.to_string()).await?;
+            database.close().await;
+            eprintln!("The account {:?} may store {quota}; `pinfold token create --account` makes its tokens.", account.name);
+            Ok(())
+        }
+        AccountCommand::Ls { data, json } => list(&data, json).await,
+        AccountCommand::Quota { data, name, size } => {
+            change(&data, &name, "account.quota", size.to_string(), async |database, account| {
+                Ok(database.set_quota(account.id, size.as_u64()).await?)
+            })
+            .await
+        }
+        AccountCommand::Disable { data, name } => disable(&data, &name, true).await,
+        AccountCommand::Enable { data, name } => disable(&data, &name, false).await,
+        AccountCommand::Rm { data, name, yes } => {
+            if !yes {
+                bail!("removing {name:?} deletes its pins; repeat with --yes, or `pinfold account disable` keeps them");
+            }
+            change(&data, &name, "account.rm", String::new(), async |database, account| {
+                Ok(database.remove_account(account.id).await?)
+            })
+            .await
+        }
+        AccountCommand::Export { data, name } => export(&data, &name).await,
+    }
+}
+
+async fn disable(data: &DataArgs, name: &str, disabled: bool) -> Result<()> {
+    let action = if disabled { "account.disable" } else { "account.enable" };
+    change(data, name, action, String::new(), async |database, account| {
+        Ok(database.set_account_disabled(account.id, disabled).await?)
+    })
+    .await
+}
+
+async fn change(
+    data: &DataArgs,
+    name: &str,
+    action: &str,
+    detail: String,
+    deed: impl AsyncFnOnce(&Database, &Account) -> Result<()>,
+) -> Result<()> {
+    let database = data.open().await?;
+    let account = data::account(&database, name).await?;
+    deed(&database, &account).await?;
+    data::audit(&database, action, name, detail).await?;
+    database.close().await;
+    Ok(())
+}
+
+async fn list(data: &DataArgs, as_json: bool) -> Result<()> {
+    let database = data.open().await?;
+    let mut rows = Vec::new();
+    let mut after = i64::MIN;
+    loop {
+        let part = database.accounts(after, PART).await?;
+        rows.extend(part.iter().map(row));
+        match part.last() {
+            Some(last) => after = last.id,
+            None => break,
+        }
+    }
+    database.close().await;
+    let columns =
+        ["name", "quota", "used", "reserved", "queued", "pinning", "pinned", "failed", "disabled", "created"];
+    print_table(&columns, &rows, as_json)
+}
+
+fn row(account: &Account) -> Value {
+    let [queued, pinning, pinned, failed] = account.pins;
+    json!({
+        "id": account.id,
+        "name": account.name,
+        "quota": account.quota,
+        "used": account.used,
+        "reserved": account.reserved,
+        "queued": queued,
+        "pinning": pinning,
+        "pinned": pinned,
+        "failed": failed,
+        "disabled": account.disabled,
+        "created": time(Some(account.created)),
+    })
+}
+
+async fn export(data: &DataArgs, name: &str) -> Result<()> {
+    let database = data.open().await?;
+    let account = data::account(&database, name).await?;
+    let mut after = 0;
+    loop {
+        let part = database.export_pins(account.id, after, PART).await?;
+        for pin in &part {
+            let line = json!({
+                "requestid": pin.requestid,
+                "cid": pin.cid,
+                "name": pin.name,
+                "meta": pin.meta,
+                "origins": pin.origins,
+                "status": pin.status,
+                "created": time(Some(pin.created)),
+            });
+            println!("{line}");
+            after = pin.created;
+        }
+        if part.is_empty() {
+            break;
+        }
+    }
+    database.close().await;
+    Ok(())
+}

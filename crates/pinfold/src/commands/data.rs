@@ -1,0 +1,98 @@
+//! Where a service's data are, and how commands open them.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use pinfold_service::{
+    db::{Account, Database, Deed, Location, Settings},
+    tokens::{Keyring, Secret},
+};
+
+use crate::cli::DataArgs;
+
+/// The database in a data folder.
+const DATABASE_FILE: &str = "pinfold.db";
+/// The secret that seals the token keys in a data folder.
+const SECRET_FILE: &str = "secret";
+/// The denylist in a data folder.
+const DENYLIST_FILE: &str = "denylist.deny";
+/// What the audit table calls the command line.
+const ACTOR: &str = "command line";
+
+impl DataArgs {
+    /// Where the database is.
+    pub(crate) fn location(&self) -> Result<Location> {
+        let url = match (&self.database, &self.database_file) {
+            (Some(url), _) => Some(url.clone()),
+            (None, Some(file)) => Some(read_line(file)?),
+            (None, None) => None,
+        };
+        match url {
+            None => Ok(Location::Sqlite(self.data.join(DATABASE_FILE))),
+            Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+                Ok(Location::Postgres(url))
+            }
+            Some(_) => bail!("the database's URL does not begin with postgres://; leave it out for SQLite"),
+        }
+    }
+
+    /// Settings of the database with the service's defaults.
+    pub(crate) fn settings(&self) -> Result<Settings> {
+        let mut settings = Settings::new(self.location()?);
+        if let Location::Postgres(_) = settings.location {
+            settings.pool = self.database_pool as usize;
+        }
+        Ok(settings)
+    }
+
+    /// Opens a database that exists already.
+    pub(crate) async fn open(&self) -> Result<Database> {
+        let mut settings = self.settings()?;
+        settings.migrate = false;
+        if let Location::Sqlite(file) = &settings.location
+            && !file.exists()
+        {
+            bail!("there is no database {}; `pinfold up` makes one, --data names another folder", file.display());
+        }
+        Database::open(settings).await.context("cannot open the database")
+    }
+
+    /// The file with the secret that seals the token keys.
+    pub(crate) fn secret_path(&self) -> PathBuf {
+        self.secret_file.clone().unwrap_or_else(|| self.data.join(SECRET_FILE))
+    }
+
+    /// The denylist that is applied where no other is named.
+    pub(crate) fn denylist_path(&self) -> PathBuf {
+        self.data.join(DENYLIST_FILE)
+    }
+
+    /// The keys that sign tokens.
+    pub(crate) async fn keyring(&self, database: &Database) -> Result<Keyring> {
+        let path = self.secret_path();
+        let secret = Secret::read(&path).with_context(|| {
+            format!("cannot read the secret {}; --secret-file names it", path.display())
+        })?;
+        Ok(Keyring::open(database.clone(), secret).await?)
+    }
+}
+
+/// The account with this name.
+pub(crate) async fn account(database: &Database, name: &str) -> Result<Account> {
+    database.account_by_name(name).await?.with_context(|| {
+        format!("there is no account {name:?}; `pinfold account ls` lists them, `pinfold account create` makes one")
+    })
+}
+
+/// Writes what an operator did into the audit table.
+pub(crate) async fn audit(database: &Database, action: &str, subject: &str, detail: String) -> Result<()> {
+    let deed =
+        Deed { id: 0, at: 0, actor: ACTOR.into(), action: action.into(), subject: subject.into(), detail };
+    database.record_deed(deed).await.context("cannot write the audit table")
+}
+
+/// The first line of a small file, trimmed.
+fn read_line(file: &std::path::Path) -> Result<String> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(text.trim().to_owned())
+}

@@ -1,0 +1,180 @@
+//! What `up`, `service` and `node run` share: signals, and the way that a
+//! command's flags become a service's settings.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use pinfold_service::{
+    RateLimits, Service, TrustedProxies,
+    db::{self, Database},
+    tokens::{Keyring, Secret, TokenRequest},
+};
+
+use super::DEFAULT_ACCOUNT;
+use crate::cli::{DataArgs, Replicas, ServiceArgs};
+
+/// What the first token is called.
+const FIRST_TOKEN: &str = "first";
+
+/// A service with the database that it runs on.
+pub(crate) struct Running {
+    pub(crate) service: Service,
+    pub(crate) database: Database,
+    pub(crate) keyring: Keyring,
+}
+
+/// How `up` and `service` differ.
+pub(crate) struct Mode {
+    pub(crate) replicas: Replicas,
+    /// Whether an older database is migrated.
+    pub(crate) migrate: bool,
+    /// Whether a missing secret is made.
+    pub(crate) make_secret: bool,
+    /// For the settings that are on or off by themselves: whether this is an
+    /// `up` that serves its own machine alone.
+    pub(crate) private: bool,
+    /// Keys of nodes in this process.
+    pub(crate) own_nodes: Vec<[u8; 32]>,
+}
+
+/// Opens the database and starts a service on it.
+pub(crate) async fn start(data: &DataArgs, args: &ServiceArgs, mode: Mode) -> Result<Running> {
+    let database = Database::open(database_settings(data, args, &mode)?).await.context("cannot open the database")?;
+    let path = data.secret_path();
+    let secret = if mode.make_secret { Secret::read_or_make(&path) } else { Secret::read(&path) };
+    let secret = secret.with_context(|| format!("cannot read the secret {}", path.display()))?;
+    let keyring = Keyring::open(database.clone(), secret).await?;
+    let settings = service_settings(data, args, mode)?;
+    let service = Service::start(settings, database.clone(), keyring.clone()).await?;
+    Ok(Running { service, database, keyring })
+}
+
+impl Running {
+    /// On the first start: an account, and a token that is shown this once.
+    pub(crate) async fn first_token(&self) -> Result<Option<String>> {
+        if !self.database.tokens(None).await?.is_empty() {
+            return Ok(None);
+        }
+        let account = match self.database.account_by_name(DEFAULT_ACCOUNT).await? {
+            Some(account) => account,
+            None => self.database.create_account(DEFAULT_ACCOUNT, None).await?,
+        };
+        let request = TokenRequest {
+            account: account.id,
+            name: FIRST_TOKEN.into(),
+            scopes: vec![db::Scope::PinsRead, db::Scope::PinsWrite],
+            expires: None,
+        };
+        Ok(Some(pinfold_service::tokens::issue(&self.database, &self.keyring, request).await?.text))
+    }
+
+    /// Ends the service, then the database.
+    pub(crate) async fn stop(self) {
+        self.service.shutdown();
+        self.service.join().await;
+        self.database.close().await;
+    }
+}
+
+fn database_settings(data: &DataArgs, args: &ServiceArgs, mode: &Mode) -> Result<db::Settings> {
+    let mut settings = data.settings()?;
+    settings.migrate = mode.migrate;
+    settings.replicas_min = mode.replicas.min;
+    settings.replicas_target = mode.replicas.target;
+    settings.repair_after = args.repair_after;
+    settings.pin_deadline = args.pin_deadline;
+    settings.max_queued = args.max_queued;
+    settings.free_quota = args.free_quota.as_u64();
+    Ok(settings)
+}
+
+fn service_settings(data: &DataArgs, args: &ServiceArgs, mode: Mode) -> Result<pinfold_service::Settings> {
+    let mut settings = pinfold_service::Settings::new(args.api);
+    settings.metrics = args.metrics;
+    settings.public_url = args.public_url.clone();
+    settings.trusted_proxies = TrustedProxies::parse(&args.trusted_proxy)?;
+    let limited = args.rate_limits.map_or(!mode.private, crate::cli::Switch::is_on);
+    settings.rate_limits = limited.then(RateLimits::default);
+    settings.operator_nodes = mode.own_nodes;
+    for peer in &args.operator_node {
+        settings.operator_nodes.push(pinfold_node::peer_key(peer).context("in --operator-node")?);
+    }
+    settings.allow_private_addresses = allow_private(args, mode.private);
+    settings.denylist = Some(match &args.denylist {
+        Some(file) => file.clone(),
+        None => made_denylist(data)?,
+    });
+    settings.access_log = args.access_log.is_on();
+    Ok(settings)
+}
+
+/// The denylist in the data folder, which `pinfold denylist` edits while the
+/// service runs; made empty where it does not exist.
+fn made_denylist(data: &DataArgs) -> Result<PathBuf> {
+    let path = data.denylist_path();
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).append(true).open(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    Ok(path)
+}
+
+/// Whether pins may be fetched from private addresses.
+pub(crate) fn allow_private(args: &ServiceArgs, private: bool) -> bool {
+    args.allow_private_addresses.map_or(private, crate::cli::Switch::is_on)
+}
+
+/// The address of a listener as a program on this machine dials it.
+pub(crate) fn local(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Makes a folder that its owner alone can read.
+pub(crate) fn make_private_dir(path: &Path) -> Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path).with_context(|| format!("cannot make the folder {}", path.display()))
+}
+
+/// Says that everything listens: to people, and to systemd where it asked.
+pub(crate) fn ready(lines: &[String]) {
+    println!("{}", lines.join("\n"));
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!(%error, "systemd could not be told that all is ready");
+    }
+}
+
+/// Waits for Ctrl-C or SIGTERM. A second one ends the process at once.
+pub(crate) async fn stop_signal() -> Result<()> {
+    one_signal().await?;
+    tracing::info!("stopping; a second signal stops at once");
+    tokio::spawn(async {
+        if one_signal().await.is_ok() {
+            std::process::exit(1);
+        }
+    });
+    Ok(())
+}
+
+#[cfg(unix)]
+async fn one_signal() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        result = tokio::signal::ctrl_c() => result.context("cannot listen for Ctrl-C"),
+    }
+}
+
+#[cfg(not(unix))]
+async fn one_signal() -> Result<()> {
+    tokio::signal::ctrl_c().await.context("cannot listen for Ctrl-C")
+}

@@ -1,0 +1,82 @@
+//! `pinfold token`: access tokens of accounts.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use pinfold_service::{
+    db::{Scope, Token},
+    tokens::{self, TokenRequest},
+};
+use serde_json::{Value, json};
+
+use super::{data, print_table, time};
+use crate::cli::{DataArgs, TokenCommand};
+
+pub(crate) async fn run(command: TokenCommand) -> Result<()> {
+    match command {
+        TokenCommand::Create { data, name, account, scope, expires } => {
+            create(&data, name, &account, &scope, expires).await
+        }
+        TokenCommand::Ls { data, account, json } => list(&data, account.as_deref(), json).await,
+        TokenCommand::Revoke { data, id } => {
+            let database = data.open().await?;
+            database.revoke_token(id, None).await.with_context(|| format!("cannot revoke the token {id}"))?;
+            data::audit(&database, "token.revoke", &id.to_string(), String::new()).await?;
+            database.close().await;
+            eprintln!("The token {id} is revoked: its next request is refused.");
+            Ok(())
+        }
+    }
+}
+
+async fn create(
+    data: &DataArgs,
+    name: String,
+    account: &str,
+    scopes: &[String],
+    expires: Option<Duration>,
+) -> Result<()> {
+    let scopes = scopes.iter().map(|word| scope(word)).collect::<Result<Vec<_>>>()?;
+    let database = data.open().await?;
+    let keyring = data.keyring(&database).await?;
+    let account = data::account(&database, account).await?;
+    let expires = expires.map(|time| Timestamp::now() + time).map(Timestamp::as_millisecond);
+    let request = TokenRequest { account: account.id, name, scopes, expires };
+    let issued = tokens::issue(&database, &keyring, request).await.context("cannot make the token")?;
+    data::audit(&database, "token.create", &issued.token.id.to_string(), account.name.clone()).await?;
+    database.close().await;
+    eprintln!("A token of the account {:?}, shown this once. Its id, to revoke it: {}", account.name, issued.token.id);
+    println!("{}", issued.text);
+    Ok(())
+}
+
+fn scope(word: &str) -> Result<Scope> {
+    tokens::parse_scope(word)
+        .with_context(|| format!("{word:?} is not a scope; the scopes are pins:read, pins:write and admin"))
+}
+
+async fn list(data: &DataArgs, account: Option<&str>, as_json: bool) -> Result<()> {
+    let database = data.open().await?;
+    let account = match account {
+        Some(name) => Some(data::account(&database, name).await?.id),
+        None => None,
+    };
+    let rows: Vec<Value> = database.tokens(account).await?.iter().map(row).collect();
+    database.close().await;
+    print_table(&["id", "account", "name", "scopes", "created", "expires", "last_used", "revoked"], &rows, as_json)
+}
+
+fn row(token: &Token) -> Value {
+    let scopes: Vec<&str> = token.scopes.iter().map(|scope| tokens::scope_word(*scope)).collect();
+    json!({
+        "id": token.id,
+        "account": token.account,
+        "name": token.name,
+        "scopes": scopes.join(","),
+        "created": time(Some(token.created)),
+        "expires": time(token.expires),
+        "last_used": time(token.last_used),
+        "revoked": time(token.revoked),
+    })
+}

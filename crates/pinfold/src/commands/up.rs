@@ -1,0 +1,174 @@
+//! `pinfold up`, `pinfold service` and `pinfold node`.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use libp2p::Multiaddr;
+use pinfold_node::{Node, identity::Identity};
+use url::Url;
+
+use super::serve::{self, Mode, Running};
+use crate::cli::{NetworkName, NodeArgs, NodeCommand, NodeRunArgs, ServiceCommand, UpArgs};
+
+/// The node's folder in the data folder of `up`.
+const NODE_DIR: &str = "node";
+/// Remembers the service that a node works for.
+const SERVICE_FILE: &str = "service";
+/// How long `up` waits for its two halves to meet before it says that it is
+/// ready all the same.
+const MEETING: Duration = Duration::from_secs(10);
+
+/// Runs a service and one node, which speak the node API over loopback.
+pub(crate) async fn up(args: UpArgs) -> Result<()> {
+    serve::make_private_dir(&args.data.data)?;
+    let node_dir = args.data.data.join(NODE_DIR);
+    serve::make_private_dir(&node_dir)?;
+    let identity = Identity::load_or_create(&node_dir)?;
+    let private = args.service.public_url.is_none();
+    let mode = Mode {
+        replicas: args.replicas,
+        migrate: true,
+        make_secret: true,
+        private,
+        own_nodes: vec![identity.signing.verifying_key().to_bytes()],
+    };
+    let running = serve::start(&args.data, &args.service, mode).await?;
+    let api = running.service.api_address();
+    let service: Url = format!("http://{}", serve::local(api)).parse().context("the API's own address")?;
+    let provide = !private || !args.node.announce.is_empty();
+    let mut settings = node_settings(&args.node, &node_dir, service, provide)?;
+    settings.network.allow_private_addresses = serve::allow_private(&args.service, private);
+    let node = Node::start(settings).await?;
+    if tokio::time::timeout(MEETING, node.introduced()).await.is_err() {
+        tracing::warn!("the node has not reached the service yet; pins wait for it");
+    }
+    let endpoint = args.service.public_url.clone().unwrap_or_else(|| format!("http://{}", serve::local(api)));
+    let mut lines = vec!["Pinfold is up.".to_owned(), format!("  endpoint  {endpoint}")];
+    lines.extend(node_lines(&node));
+    lines.extend(metrics_line(&running));
+    if let Some(token) = running.first_token().await? {
+        lines.push(format!("  token     {token}"));
+        lines.push("\nThe token is shown this once. Add the service to IPFS with:\n".into());
+        lines.push(format!("ipfs pin remote service add pinfold {endpoint} {token}"));
+    }
+    serve::ready(&lines);
+    serve::stop_signal().await?;
+    node.shutdown().await;
+    running.stop().await;
+    Ok(())
+}
+
+/// Runs a service alone.
+pub(crate) async fn service(args: ServiceCommand) -> Result<()> {
+    serve::make_private_dir(&args.data.data)?;
+    let mode = Mode {
+        replicas: args.replicas,
+        migrate: args.migrate,
+        make_secret: args.data.secret_file.is_none(),
+        private: false,
+        own_nodes: Vec::new(),
+    };
+    let running = serve::start(&args.data, &args.service, mode).await?;
+    let api = running.service.api_address();
+    let mut lines = vec!["Pinfold's service is up.".to_owned(), format!("  endpoint  http://{api}")];
+    lines.extend(metrics_line(&running));
+    serve::ready(&lines);
+    serve::stop_signal().await?;
+    running.stop().await;
+    Ok(())
+}
+
+/// `pinfold node …`.
+pub(crate) async fn node(command: NodeCommand) -> Result<()> {
+    match command {
+        NodeCommand::Run(args) => run(*args).await,
+        NodeCommand::Id { data } => {
+            serve::make_private_dir(&data)?;
+            println!("{}", Identity::load_or_create(&data)?.keypair.public().to_peer_id());
+            Ok(())
+        }
+    }
+}
+
+async fn run(args: NodeRunArgs) -> Result<()> {
+    serve::make_private_dir(&args.data)?;
+    let service = remembered_service(&args.data, args.service.as_deref())?;
+    let settings = node_settings(&args.node, &args.data, service, true)?;
+    let node = Node::start(settings).await?;
+    let mut lines = vec!["Pinfold's node is up.".to_owned(), format!("  node      {}", node.peer_id())];
+    lines.extend(node_lines(&node));
+    serve::ready(&lines);
+    serve::stop_signal().await?;
+    node.shutdown().await;
+    Ok(())
+}
+
+/// The service named now, or the one named before.
+fn remembered_service(data: &Path, named: Option<&str>) -> Result<Url> {
+    let file = data.join(SERVICE_FILE);
+    let text = match named {
+        Some(named) => named.to_owned(),
+        None => match std::fs::read_to_string(&file) {
+            Ok(text) => text.trim().to_owned(),
+            Err(_) => bail!("no service is named: give its endpoint with --service URL"),
+        },
+    };
+    let url: Url = text.parse().with_context(|| format!("--service {text:?} is not a URL"))?;
+    std::fs::write(&file, format!("{url}\n")).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(url)
+}
+
+fn node_settings(args: &NodeArgs, data: &Path, service: Url, provide: bool) -> Result<pinfold_node::Settings> {
+    let mut settings = pinfold_node::Settings::new(data.to_owned(), service);
+    settings.capacity_bytes = args.capacity.as_u64();
+    settings.gateway = Some(args.gateway);
+    settings.gateway_domain.clone_from(&args.gateway_domain);
+    settings.http_gateways = urls(&args.http_gateway, "--http-gateway")?;
+    let network = &mut settings.network;
+    network.listen = multiaddrs(&args.swarm, "--swarm")?;
+    network.announce = multiaddrs(&args.announce, "--announce")?;
+    network.bootstrap = multiaddrs(&args.bootstrap, "--bootstrap")?;
+    network.routers = urls(&args.router, "--router")?;
+    network.provide = provide;
+    network.public = match args.network {
+        NetworkName::None => pinfold_node::net::PublicNetwork::None,
+        NetworkName::Amino => pinfold_node::net::PublicNetwork::Amino,
+    };
+    Ok(settings)
+}
+
+fn multiaddrs(texts: &[String], flag: &str) -> Result<Vec<Multiaddr>> {
+    let parse = |text: &String| text.parse().with_context(|| format!("{flag} {text:?} is not a multiaddr"));
+    texts.iter().map(parse).collect()
+}
+
+fn urls(texts: &[String], flag: &str) -> Result<Vec<Url>> {
+    let parse = |text: &String| text.parse().with_context(|| format!("{flag} {text:?} is not a URL"));
+    texts.iter().map(parse).collect()
+}
+
+fn node_lines(node: &Node) -> Vec<String> {
+    let swarm = node.addresses().into_iter().map(|address| format!("  swarm     {address}"));
+    let gateway = node.gateway_address().map(|address| format!("  gateway   http://{address}"));
+    swarm.chain(gateway).collect()
+}
+
+fn metrics_line(running: &Running) -> Option<String> {
+    running.service.metrics_address().map(|address| format!("  metrics   http://{address}/metrics"))
+}
+
+/// What rereading the blocks found.
+pub(crate) struct Blocks {
+    pub(crate) blocks: u64,
+    pub(crate) differences: Vec<String>,
+}
+
+/// Rereads every block of the node in a data folder, which must not run, and
+/// recounts its references.
+pub(crate) async fn check_blocks(data: &Path) -> Result<Blocks> {
+    let dir = data.join(NODE_DIR);
+    let dir = if dir.exists() { dir } else { data.to_owned() };
+    let checked = tokio::task::spawn_blocking(move || pinfold_node::check(&dir)).await?;
+    let checked = checked.context("cannot check the block store; is `pinfold up` running on it?")?;
+    Ok(Blocks { blocks: checked.blocks, differences: checked.differences })
+}
