@@ -55,6 +55,8 @@ pub(crate) struct Index {
     sequence: SequenceNumberCounter,
     /// Held by the one who moves changes from the overlay to the tree.
     settling: Mutex<()>,
+    /// The moments at which iterators are being opened.
+    opening: Mutex<Vec<SeqNo>>,
     disk_bytes: AtomicU64,
     /// Where to leave word that the index is to be rebuilt.
     marker: PathBuf,
@@ -104,6 +106,7 @@ impl Index {
             overlay: Overlay::default(),
             sequence,
             settling: Mutex::new(()),
+            opening: Mutex::default(),
             disk_bytes,
             marker: marker(dir),
         })
@@ -182,6 +185,28 @@ impl Index {
         self.settle(&self.overlay.detach());
     }
 
+    /// Opens an iterator on the state of this moment. It keeps that state to
+    /// itself once it is open; until then, a merge must not clear it away.
+    fn as_of_now<T>(&self, open: impl FnOnce(SeqNo) -> T) -> T {
+        let now = {
+            let mut opening = self.opening.lock();
+            opening.push(self.sequence.get());
+            opening[opening.len() - 1]
+        };
+        let opened = open(now);
+        let mut opening = self.opening.lock();
+        if let Some(at) = opening.iter().position(|moment| *moment == now) {
+            opening.swap_remove(at);
+        }
+        opened
+    }
+
+    /// The moment before which nobody looks.
+    fn oldest_moment(&self) -> SeqNo {
+        let opening = self.opening.lock();
+        opening.iter().copied().min().unwrap_or_else(|| self.sequence.get())
+    }
+
     /// Applies changes that were set apart to the tree, in memory.
     fn settle(&self, changes: &Changes) {
         // In order, neighbours are found in the processor's cache.
@@ -206,7 +231,7 @@ impl Index {
     /// checkpoint waits for the writer while it keeps others from here.
     pub(crate) fn pairs(&self, prefix: &[u8]) -> Pairs {
         self.settle_all();
-        Pairs(self.tree.prefix(prefix, self.sequence.get(), None))
+        self.as_of_now(|now| Pairs(self.tree.prefix(prefix, now, None)))
     }
 
     /// Up to `limit` pairs with this prefix after the key `after`, for those
@@ -215,7 +240,7 @@ impl Index {
         let start = after.map_or(Bound::Included([prefix].to_vec()), |after| Bound::Excluded(after.to_vec()));
         let range = (start, Bound::Excluded([prefix + 1].to_vec()));
         self.settle_all();
-        Pairs(self.tree.range(range, self.sequence.get(), None)).take(limit).collect()
+        self.as_of_now(|now| Pairs(self.tree.range(range, now, None))).take(limit).collect()
     }
 
     /// Bytes that changes occupy in memory, roughly.
@@ -238,12 +263,11 @@ impl Index {
     /// and all at once, and merges files where there are too many.
     pub(crate) fn flush(&self) -> Result<(), Error> {
         let lock = self.tree.get_flush_lock();
-        // No read needs an older state: iterators hold on to theirs.
-        let flushed = self.tree.flush(&lock, self.sequence.get());
+        let flushed = self.tree.flush(&lock, self.oldest_moment());
         drop(lock);
         self.outcome(flushed)?;
         let strategy = lsm_tree::compaction::Leveled::default().with_table_target_size(TABLE_BYTES);
-        let compacted = self.tree.compact(Arc::new(strategy), self.sequence.get());
+        let compacted = self.tree.compact(Arc::new(strategy), self.oldest_moment());
         self.disk_bytes.store(self.tree.disk_space(), Ordering::Relaxed);
         self.outcome(compacted).map(drop)
     }
@@ -255,7 +279,7 @@ impl Index {
         {
             return Ok(());
         }
-        let compacted = self.tree.major_compact(TABLE_BYTES, self.sequence.get());
+        let compacted = self.tree.major_compact(TABLE_BYTES, self.oldest_moment());
         self.disk_bytes.store(self.tree.disk_space(), Ordering::Relaxed);
         self.outcome(compacted)
     }

@@ -70,8 +70,9 @@ fn walks_readers_and_reclaim_do_not_disturb_each_other() {
                 })
             })
             .collect();
-        walkers.into_iter().for_each(|walker| walker.join().unwrap());
+        let walked: Vec<_> = walkers.into_iter().map(|walker| walker.join()).collect();
         is_over.store(true, Ordering::Relaxed);
+        walked.into_iter().for_each(|result| result.unwrap());
         readers.into_iter().chain([reclaimer]).for_each(|thread| thread.join().unwrap());
     });
     store.reclaim(|| false).unwrap();

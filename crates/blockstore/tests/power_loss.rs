@@ -136,7 +136,8 @@ impl Round {
         let is_power_loss = self.random.one_in(2);
         let is_clean = !is_power_loss && self.random.one_in(4);
         if is_power_loss {
-            self.io.fail_after(self.random.below(400));
+            // Mostly in the midst of some operation.
+            self.io.fail_after(self.random.below(150));
         }
         for _ in 0..self.random.below(OPERATIONS) {
             if self.operate(&store).is_err() {

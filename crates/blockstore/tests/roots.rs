@@ -282,3 +282,27 @@ fn space_comes_back() {
     // Nothing is left of released roots, and a second pass finds no work.
     assert_eq!(reclaim(&store).segments, 0);
 }
+
+#[test]
+fn a_released_root_stays_released_where_the_index_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = pinfold_blockstore::Options { segment_bytes: 12_000, ..common::options() };
+    let open = || Store::open(dir.path(), options.clone()).unwrap();
+    let store = open();
+    // Its state is in a segment that stays, because little of that is dead;
+    // its release in one that is compacted, because most of that is.
+    hold(&store, b"kept", &blocks(0..10, 1000));
+    hold(&store, b"released", &blocks(10..11, 8));
+    hold(&store, b"too", &blocks(20..30, 1000));
+    store.release(b"released").unwrap();
+    store.release(b"too").unwrap();
+    hold(&store, b"more", &blocks(30..60, 1000));
+    assert!(reclaim(&store).segments > 0);
+    assert!(dir.path().join("segments/00000001.seg").exists());
+    drop(store);
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let store = open();
+    let roots: Vec<_> = store.roots().unwrap().map(|root| root.unwrap().0).collect();
+    assert_eq!(roots, [b"kept".to_vec(), b"more".to_vec()]);
+    assert_sound(&store);
+}
