@@ -210,11 +210,11 @@ async fn what_nobody_has_is_tried_again_and_delays_nobody() {
     let pauses = Pauses { first, longest: first, full: first };
     let world = World::start_with(dir.path(), fake.clone(), pauses);
     let mut nowhere = Dag::default();
-    let lost: Vec<_> = (0..400).map(|n: u32| nowhere.leaf(n.to_be_bytes())).collect();
+    let lost: Vec<_> = (0..60).map(|n: u32| nowhere.leaf(n.to_be_bytes())).collect();
     let work: Vec<_> = (2..).zip(&lost).map(|(content, root)| assignment(content, 1, root)).collect();
     world.work(work, vec![]).await;
     let waits = |kind: &EventKind| matches!(kind, EventKind::Progress { next_attempt_ms: Some(_), .. });
-    let waiting = world.events(400, waits).await;
+    let waiting = world.events(60, waits).await;
     let no_providers =
         |kind: &EventKind| matches!(kind, EventKind::Progress { reason: Reason::NoProviders, .. });
     assert!(waiting.iter().all(|event| no_providers(&event.kind)));
@@ -222,7 +222,7 @@ async fn what_nobody_has_is_tried_again_and_delays_nobody() {
     assert_eq!(world.fact().await.allocation, id(1, 1));
     // Later one of them turns up.
     fake.shared.dag.lock().blocks.extend(nowhere.blocks.iter().map(|(hash, block)| (*hash, block.clone())));
-    assert_eq!(world.facts(400).await.iter().filter(|event| is_stored(event)).count(), 400);
+    assert_eq!(world.facts(60).await.iter().filter(|event| is_stored(event)).count(), 60);
     world.stop().await;
 }
 
