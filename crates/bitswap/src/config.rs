@@ -16,8 +16,10 @@ pub struct Config {
     /// The most wants that one peer is asked at a time. Kubo keeps 1,024 of a
     /// peer and silently drops most of the rest.
     pub peer_window_wants: usize,
-    /// A peer that answers nothing for this long, while it owes answers and
-    /// nothing better is known of its pace, is considered to stall.
+    /// A peer that answers nothing for this long while it owes something
+    /// stalls: it is asked nothing more until it answers, or there is nobody
+    /// else. What takes much longer than the peer's pace promises is asked of
+    /// others long before.
     pub stall: Duration,
 }
 

@@ -21,6 +21,7 @@ impl Client {
         let peer = self.peers.entry(link.peer).or_insert_with(|| Peer::new(now));
         let id = link.peer;
         let first = peer.links.is_empty();
+        link.expect_blocks(peer.expecting);
         peer.links.push(link);
         if first {
             peer.reset(now);
@@ -75,6 +76,11 @@ impl Client {
             self.peers.get(peer).map_or_else(Vec::new, |peer| peer.sessions.iter().copied().collect());
         for id in sessions {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
+            for hash in &session.wants {
+                if let Some(want) = self.wants.get_mut(hash) {
+                    want.forget(peer);
+                }
+            }
             if let Some(standing) = session.standing(peer) {
                 standing.probing = 0;
             }
@@ -170,7 +176,11 @@ impl Client {
             return;
         }
         let Some(want) = self.wants.get_mut(&hash) else { return };
-        want.take_ask(&peer);
+        if let Some(ask) = want.take_ask(&peer)
+            && let Some(state) = self.peers.get_mut(&peer)
+        {
+            state.forget_ask(&ask);
+        }
         for taker in &want.takers {
             if let Some(standing) =
                 self.sessions.get_mut(&taker.session).and_then(|session| session.standing(&peer))

@@ -245,7 +245,7 @@ impl Client {
     fn drop_want(&mut self, hash: &Hash) {
         self.discharge(hash);
         let Some(want) = self.wants.remove(hash) else { return };
-        if !want.asks.is_empty() {
+        if want.was_asked {
             self.recent.insert(hash);
         }
         self.settle(&want, hash, None);

@@ -30,8 +30,8 @@ const FLOOR: Duration = Duration::from_secs(30);
 /// How long arrivals are counted for one reading of the rate.
 const SAMPLE: Duration = Duration::from_millis(100);
 
-/// The shortest silence of a measured peer that counts as a stall.
-const MIN_STALL: Duration = Duration::from_secs(1);
+/// The least time after which a want that was passed over is taken for lost.
+const MIN_LOST: Duration = Duration::from_secs(1);
 
 /// The shortest time after which another peer is asked for the same block.
 const MIN_HEDGE: Duration = Duration::from_millis(100);
@@ -125,6 +125,11 @@ impl Pace {
         self.rtt.note(now.saturating_duration_since(asked), now);
     }
 
+    /// The peer has said that it lacks a block.
+    pub(crate) fn denied(&mut self, config: &Config) {
+        self.wants = (self.wants + 1).min(config.peer_window_wants);
+    }
+
     /// A block of `length` bytes that was asked for has come.
     pub(crate) fn delivered(&mut self, length: usize, now: Instant, config: &Config) {
         self.wants = (self.wants + 1).min(config.peer_window_wants);
@@ -197,19 +202,10 @@ impl Pace {
         }
     }
 
-    /// How long the peer may be silent while it owes something; `block` is
-    /// what a block weighs.
-    pub(crate) fn stall_after(&self, block: usize, config: &Config) -> Duration {
-        match self.rate {
-            Some(_) => (self.time_for(block) * 8).clamp(MIN_STALL.min(config.stall), config.stall),
-            None => config.stall,
-        }
-    }
-
     /// How old a want may become while the peer answers younger ones, before
     /// it is taken for lost.
     pub(crate) fn lost_after(&self) -> Duration {
-        MIN_STALL + Duration::from_secs_f64(self.horizon() * 4.0)
+        MIN_LOST + Duration::from_secs_f64(self.horizon() * 4.0)
     }
 
     /// The time that an answer takes at least, once one has come.

@@ -24,6 +24,14 @@ const GATHER_CANCELS: usize = 64;
 /// remembered. The oldest are dropped, which costs a late block at most.
 const MAX_CANCELS: usize = 2_048;
 
+/// Questions for HAVE that one peer has not answered, of all sessions; well
+/// below the 1,024 wants that Kubo keeps, together with the largest window.
+const MAX_PROBES: usize = 256;
+
+/// Wants kept for sending while no stream can be opened; the oldest are
+/// dropped, and asked again when their time has passed.
+const MAX_OUTBOX: usize = 2_048;
+
 /// A peer that is connected or of which a session hopes it.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -37,6 +45,8 @@ pub(crate) struct Peer {
     /// Blocks asked and not overdue, and what they are expected to weigh.
     pub(crate) open: usize,
     pub(crate) open_bytes: usize,
+    /// Questions for HAVE that it has not answered.
+    probes: usize,
     /// What was asked, in order; entries that were answered are left in until
     /// they reach the front.
     pub(crate) order: VecDeque<(Hash, Instant)>,
@@ -73,6 +83,7 @@ impl Peer {
             pace: Pace::new(now),
             open: 0,
             open_bytes: 0,
+            probes: 0,
             order: VecDeque::new(),
             last_answer: now,
             answered_up_to: None,
@@ -99,6 +110,11 @@ impl Peer {
         if self.suspects.is_empty() { self.pace.has_room(self.open, self.open_bytes) } else { self.open == 0 }
     }
 
+    /// Whether it may be asked for HAVE.
+    pub(crate) fn may_probe(&self) -> bool {
+        self.probes < MAX_PROBES
+    }
+
     /// Nothing refers to it any more.
     pub(crate) fn is_forgotten(&self) -> bool {
         self.links.is_empty() && self.sessions.is_empty()
@@ -113,8 +129,13 @@ impl Peer {
             }
             self.open += 1;
             self.open_bytes += ask.bytes;
+        } else {
+            self.probes += 1;
         }
         self.order.push_back((hash, ask.at));
+        if self.outbox.len() >= MAX_OUTBOX {
+            self.outbox.remove(0);
+        }
         self.outbox.push(Entry { cid, priority: 1, cancel: false, kind: ask.kind, send_dont_have: true });
         self.expect_blocks(true);
         self.wake();
@@ -122,7 +143,12 @@ impl Peer {
 
     /// A question is settled or given up.
     pub(crate) fn forget_ask(&mut self, ask: &Ask) {
-        if ask.kind == Kind::Block && !ask.overdue {
+        if ask.overdue {
+            return;
+        }
+        if ask.kind == Kind::Have {
+            self.probes = self.probes.saturating_sub(1);
+        } else {
             self.open = self.open.saturating_sub(1);
             self.open_bytes = self.open_bytes.saturating_sub(ask.bytes);
         }
@@ -156,7 +182,7 @@ impl Peer {
 
     /// Whether there is anything to send, now or later.
     pub(crate) fn has_outbox(&self) -> bool {
-        !self.links.is_empty() && !(self.outbox.is_empty() && self.cancels.is_empty())
+        !self.links.is_empty() && self.outbox.len() + self.cancels.len() > 0
     }
 
     /// Whether there is something that should be sent now.
@@ -197,7 +223,7 @@ impl Peer {
 
     /// Forgets everything that belongs to connections that are gone.
     pub(crate) fn reset(&mut self, now: Instant) {
-        (self.open, self.open_bytes) = (0, 0);
+        (self.open, self.open_bytes, self.probes) = (0, 0, 0);
         self.order.clear();
         self.outbox.clear();
         self.cancels.clear();

@@ -48,7 +48,7 @@ impl Client {
             self.presence(from, &cid, have, now);
         }
         for (hash, data) in arrivals.blocks {
-            if !self.block(from, hash, data, now) {
+            if !self.block(from, hash, &data, now) {
                 return;
             }
         }
@@ -61,7 +61,7 @@ impl Client {
     }
 
     /// Takes a block; false when the peer was banned for it.
-    fn block(&mut self, from: PeerId, hash: Hash, data: Bytes, now: Instant) -> bool {
+    fn block(&mut self, from: PeerId, hash: Hash, data: &Bytes, now: Instant) -> bool {
         if !self.wants.contains_key(&hash) {
             return self.unwanted(from, &hash, data.len(), now);
         }
@@ -72,7 +72,7 @@ impl Client {
         self.recent.insert(&hash);
         self.credit(from, &want, data.len(), now);
         self.settle(&want, &hash, Some(&from));
-        let refused = self.deliver(from, &hash, want.takers, &data, now);
+        let refused = self.deliver(from, &hash, want.takers, data, now);
         if !refused.is_empty() {
             self.want_again(want.cid, hash, refused);
         }
@@ -184,8 +184,11 @@ impl Client {
         if !want.haves.contains(&from) {
             want.haves.push(from);
         }
-        if asked == Kind::Have {
-            want.take_ask(&from);
+        if asked == Kind::Have
+            && let Some(ask) = want.take_ask(&from)
+            && let Some(peer) = self.peers.get_mut(&from)
+        {
+            peer.forget_ask(&ask);
         }
         for taker in &want.takers {
             if let Some(standing) =
@@ -205,6 +208,7 @@ impl Client {
         {
             peer.forget_ask(&ask);
             peer.suspects.remove(&hash);
+            peer.pace.denied(&self.config);
         }
         want.haves.retain(|peer| *peer != from);
         if !want.missing.contains(&from) {

@@ -86,6 +86,10 @@ impl Client {
         let mut at = 0;
         let mut parked = false;
         while at < SCAN && turn.asked < TURN {
+            if self.all_full(&candidates) {
+                turn.again = true;
+                break;
+            }
             let Some(session) = self.sessions.get_mut(&id) else { return turn };
             if session.expected + session.undelivered >= self.config.session_window_bytes {
                 break;
@@ -122,6 +126,20 @@ impl Client {
             self.tell_stalled(id, now);
         }
         turn
+    }
+
+    /// Whether there are peers to ask, but none that has room.
+    fn all_full(&mut self, candidates: &[(PeerId, bool)]) -> bool {
+        let mut any = false;
+        for (id, _) in candidates {
+            if let Some(peer) = self.peers.get_mut(id).filter(|peer| !peer.stalled) {
+                if peer.has_room() {
+                    return false;
+                }
+                any = true;
+            }
+        }
+        any
     }
 
     fn unqueue(&mut self, id: SessionId, at: usize, hash: &Hash) {
@@ -201,10 +219,11 @@ impl Client {
             state.forget_ask(&earlier);
         }
         let session = want.takers.first().and_then(|taker| self.sessions.get_mut(&taker.session));
-        let bytes = session.as_ref().map_or(0, |session| session.estimate());
+        let bytes = session.as_ref().map_or(0, |session| session.estimate_of(&peer));
         let ask = Ask { peer, kind, at, bytes, overdue: false };
         state.note_ask(*hash, want.cid, &ask);
         want.asks.push(ask);
+        want.was_asked = true;
         if kind == Kind::Block
             && want.charge.is_none()
             && let Some(session) = session
@@ -251,19 +270,31 @@ impl Client {
     /// wants.
     pub(super) fn probe(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.sessions.get(&id) else { return };
-        if session.wants.is_empty() {
+        // A peer that is alone is simply asked.
+        if session.wants.is_empty() || session.peers.len() == 1 {
             return;
         }
         let unknown: Vec<PeerId> = (session.peers.iter())
             .filter(|standing| !standing.proven && standing.probing == 0 && standing.next_probe <= now)
-            .filter(|standing| {
-                self.peers.get(&standing.peer).is_some_and(|peer| peer.is_usable() && peer.open == 0)
-            })
+            .filter(|standing| self.peers.get(&standing.peer).is_some_and(Peer::is_usable))
             .map(|standing| standing.peer)
             .collect();
         for peer in unknown {
-            self.probe_peer(id, peer, now);
+            if self.peers.get(&peer).is_some_and(Peer::may_probe) {
+                self.probe_peer(id, peer, now);
+            } else {
+                self.postpone_probe(id, &peer, now);
+            }
         }
+    }
+
+    /// The peer is asked too much already.
+    fn postpone_probe(&mut self, id: SessionId, peer: &PeerId, now: Instant) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(standing) = session.standing(peer) else { return };
+        standing.postpone_probe(now);
+        let at = standing.next_probe;
+        self.plan(id, at);
     }
 
     fn probe_peer(&mut self, id: SessionId, peer: PeerId, now: Instant) {

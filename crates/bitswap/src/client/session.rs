@@ -22,6 +22,10 @@ const MAX_EVENTS: usize = 8_192;
 /// A block's weight before any has come.
 const FIRST_ESTIMATE: usize = 256 << 10;
 
+/// What the answer of a peer weighs that has had nothing for the session yet:
+/// mostly it is DONT_HAVE.
+const UNPROVEN_ESTIMATE: usize = 2 << 10;
+
 /// The first pause before what nobody delivered is asked for again.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -133,9 +137,13 @@ impl SessionState {
         self.peers.iter_mut().find(|standing| standing.peer == *peer)
     }
 
-    /// What the next block probably weighs.
-    pub(crate) fn estimate(&self) -> usize {
-        self.estimate
+    /// What the answer of a peer probably weighs.
+    pub(crate) fn estimate_of(&self, peer: &PeerId) -> usize {
+        if self.peers.iter().any(|standing| standing.peer == *peer && standing.proven) {
+            self.estimate
+        } else {
+            self.estimate.min(UNPROVEN_ESTIMATE)
+        }
     }
 
     /// A block of this length has come. Rises fast and falls slowly, because

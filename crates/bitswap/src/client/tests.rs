@@ -6,9 +6,7 @@ use prost::Message as _;
 use super::*;
 use crate::link::Link;
 use crate::wire::Version;
-
-#[path = "../../tests/common/proto.rs"]
-mod proto;
+use crate::wire::tests::proto;
 
 /// A client with connected peers, and a clock.
 struct World {
@@ -409,6 +407,44 @@ fn a_peer_that_goes_and_comes_is_asked_again() {
     world.deliver(1, 0..2);
     assert_eq!(world.blocks().len(), 2);
     world.assert_empty();
+}
+
+#[test]
+fn a_stalled_peer_that_comes_back_is_asked_at_once() {
+    let mut world = World::new(1);
+    world.want(0..2);
+    world.sent(0);
+    world.pass(Duration::from_secs(6));
+    let (peer, id) = (world.peer(0), world.links[0].id);
+    world.client.disconnected(&peer, id, world.now);
+    world.links.push(Arc::new(Link::new(peer, ConnectionId::new_unchecked(9))));
+    world.client.connected(world.links[1].clone(), world.now);
+    assert_eq!(world.sent(1).len(), 2);
+}
+
+#[test]
+fn many_sessions_do_not_flood_a_peer() {
+    let mut world = World::new(1);
+    for number in 0..2_000 {
+        let session = world.client.open();
+        world.client.want(session, [cid(number)], world.now);
+        world.client.add_peer(session, world.peer(0), world.now);
+    }
+    let sent = world.sent(0).len();
+    assert_eq!(sent, 16, "entries at once");
+    // All of them come to their turn.
+    let mut asked = std::collections::HashSet::new();
+    for _ in 0..3_000 {
+        world.pass(Duration::from_millis(50));
+        for sent in world.sent(0) {
+            if let Sent::Block(cid) | Sent::Have(cid) = sent {
+                asked.insert(cid);
+                let presences = vec![(cid, false)];
+                world.arrived(0, Arrivals { presences, ..Arrivals::default() });
+            }
+        }
+    }
+    assert_eq!(asked.len(), 2_000);
 }
 
 #[test]

@@ -22,7 +22,7 @@ const LATE: Duration = Duration::from_secs(60);
 const MIN_GRACE: Duration = Duration::from_millis(250);
 
 /// Wants of one peer asked of others as well, per tick.
-const MAX_HEDGES: usize = 16;
+const MAX_HEDGES: usize = 64;
 
 /// Peers asked for one block at the same time.
 const MAX_ASKS: usize = 3;
@@ -112,9 +112,8 @@ impl Client {
         }
         let Some(state) = self.peers.get_mut(peer) else { return };
         let Some((_, oldest)) = state.order.front().copied() else { return };
-        let block = state.open_bytes / state.open.max(1);
         let silent = now.saturating_duration_since(state.last_answer.max(oldest));
-        if silent >= state.pace.stall_after(block, &self.config) {
+        if silent >= self.config.stall {
             self.stall(peer, now);
         } else {
             self.find_lost(peer, now);
@@ -202,7 +201,7 @@ impl Client {
             .take_while(|(_, at)| now.saturating_duration_since(*at) >= after)
             .map(|(hash, _)| *hash)
             .filter(|hash| self.wants.get(hash).is_some_and(|want| want.block_asks() < MAX_ASKS))
-            .take(4 * MAX_HEDGES)
+            .take(2 * MAX_HEDGES)
             .collect();
         let mut hedged = 0;
         for hash in old {

@@ -40,6 +40,8 @@ pub(crate) struct Want {
     pub(crate) cid: Cid,
     pub(crate) takers: Vec<Taker>,
     pub(crate) asks: Vec<Ask>,
+    /// Somebody was asked at some time.
+    pub(crate) was_asked: bool,
     /// Peers that said DONT_HAVE since the last retry.
     pub(crate) missing: Vec<PeerId>,
     /// Peers that said HAVE.
@@ -54,6 +56,7 @@ impl Want {
             cid,
             takers: Vec::with_capacity(1),
             asks: Vec::with_capacity(1),
+            was_asked: false,
             missing: Vec::new(),
             haves: Vec::new(),
             charge: None,
@@ -89,6 +92,13 @@ impl Want {
 
     pub(crate) fn ask_of(&self, peer: &PeerId) -> Option<&Ask> {
         self.asks.iter().find(|ask| ask.peer == *peer)
+    }
+
+    /// Forgets what `peer` was asked and said.
+    pub(crate) fn forget(&mut self, peer: &PeerId) {
+        self.asks.retain(|ask| ask.peer != *peer);
+        self.missing.retain(|missing| missing != peer);
+        self.haves.retain(|have| have != peer);
     }
 
     /// Takes the question to `peer` out.

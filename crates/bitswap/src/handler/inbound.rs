@@ -32,7 +32,7 @@ const MAX_PARTIAL: usize = 16 << 20;
 const MAX_ALL_PARTIAL: usize = 48 << 20;
 
 /// How long a stream may be silent within a message.
-const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How long a stream may be silent between messages.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(600);

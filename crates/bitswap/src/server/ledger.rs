@@ -59,6 +59,11 @@ impl Ledger {
         self.wants.contains_key(cid)
     }
 
+    /// What is wanted of a CID.
+    pub(super) fn kind_of(&self, cid: &Cid) -> Option<Kind> {
+        self.wants.get(cid).map(|wanted| wanted.kind)
+    }
+
     pub(super) fn wake(&self) {
         for link in &self.links {
             link.wake();

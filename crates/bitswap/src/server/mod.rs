@@ -138,11 +138,18 @@ impl Server {
             if entry.cancel {
                 self.cancel(peer, &entry.cid);
             } else {
-                self.note(peer, entry);
-                noted.push(*entry);
+                let entry = self.merged(peer, entry);
+                self.note(peer, &entry);
+                noted.push(entry);
             }
         }
         noted
+    }
+
+    /// A want for HAVE does not take an earlier one for the block back.
+    fn merged(&self, peer: &PeerId, entry: &Entry) -> Entry {
+        let earlier = self.ledgers.get(peer).and_then(|ledger| ledger.kind_of(&entry.cid));
+        Entry { kind: earlier.filter(|kind| *kind == Kind::Block).unwrap_or(entry.kind), ..*entry }
     }
 
     fn cancel(&mut self, peer: &PeerId, cid: &Cid) {

@@ -120,4 +120,4 @@ pub(crate) struct Tail {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,7 +8,7 @@ use super::decode::{DecodeError, Decoder};
 use super::*;
 
 #[path = "../../tests/common/proto.rs"]
-mod proto;
+pub(crate) mod proto;
 
 fn cid(number: u64) -> Cid {
     Cid::new_v1(0x55, Code::Sha2_256.digest(&number.to_le_bytes()))
