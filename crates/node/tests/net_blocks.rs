@@ -1,4 +1,5 @@
 //! Blocks between two networks by Bitswap, over each transport.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod net_support;
 

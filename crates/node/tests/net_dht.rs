@@ -1,5 +1,6 @@
 //! Provider records in a DHT of one server on loopback: published by one
 //! network, found by another.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod net_support;
 
@@ -9,7 +10,10 @@ use cid::{Cid, multihash::Multihash};
 use futures::StreamExt;
 use libp2p::{
     Multiaddr, StreamProtocol, SwarmBuilder, identify,
-    kad::{self, store::MemoryStore},
+    kad::{
+        self,
+        store::{MemoryStore, RecordStore},
+    },
     multiaddr::Protocol,
     noise,
     swarm::{NetworkBehaviour, SwarmEvent},
@@ -69,8 +73,6 @@ async fn server() -> (Multiaddr, mpsc::Receiver<Vec<u8>>) {
     });
     (address, keys)
 }
-
-use kad::store::RecordStore;
 
 fn settings(server: &Multiaddr) -> Config {
     Config { bootstrap: vec![server.clone()], ..config() }

@@ -7,7 +7,7 @@
 //! written and closed counts as done.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     convert::Infallible,
     io,
     task::{Context, Poll},
@@ -89,7 +89,7 @@ fn varint(mut value: usize, to: &mut Vec<u8>) {
 #[derive(Default)]
 pub(super) struct Behaviour {
     waiting: HashMap<PeerId, Vec<Job>>,
-    connected: HashMap<PeerId, usize>,
+    connected: HashSet<PeerId>,
     orders: VecDeque<ToSwarm<Infallible, Job>>,
     jobs: usize,
 }
@@ -106,7 +106,7 @@ impl Behaviour {
             return;
         }
         let peer = job.peer;
-        if self.connected.contains_key(&peer) {
+        if self.connected.contains(&peer) {
             self.hand_over(job);
             return;
         }
@@ -160,15 +160,13 @@ impl NetworkBehaviour for Behaviour {
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
             FromSwarm::ConnectionEstablished(e) => {
-                *self.connected.entry(e.peer_id).or_default() += 1;
+                self.connected.insert(e.peer_id);
                 for job in self.take_waiting(&e.peer_id) {
                     self.hand_over(job);
                 }
             }
-            FromSwarm::ConnectionClosed(e) => {
-                if e.remaining_established == 0 {
-                    self.connected.remove(&e.peer_id);
-                }
+            FromSwarm::ConnectionClosed(e) if e.remaining_established == 0 => {
+                self.connected.remove(&e.peer_id);
             }
             // A dial that another behaviour has under way fails ours with a
             // condition; its own outcome follows.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use libp2p::{Multiaddr, PeerId, swarm};
+use libp2p::{Multiaddr, PeerId, connection_limits::Exceeded, swarm};
 
 use super::filter::Refused;
 
@@ -65,7 +65,10 @@ impl DialError {
         match error {
             swarm::DialError::LocalPeerId { .. } => Self::Itself,
             swarm::DialError::NoAddresses => Self::NoAddress,
-            swarm::DialError::Denied { .. } => Self::Busy,
+            swarm::DialError::Denied { cause } => match cause.downcast_ref::<Exceeded>() {
+                Some(_) => Self::Busy,
+                None => Self::Unreachable(innermost(cause)),
+            },
             swarm::DialError::WrongPeerId { obtained, .. } => Self::wrong_peer(*obtained),
             swarm::DialError::Transport(errors) => match errors.last() {
                 Some((address, error)) => Self::Unreachable(format!("{address}: {}", innermost(error))),

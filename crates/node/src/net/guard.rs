@@ -302,6 +302,8 @@ impl Behaviour {
             open.told = keep;
             self.orders.push_back((open.peer, id, keep));
         }
+        #[expect(clippy::cast_precision_loss, reason = "a gauge; the count is far below 2^52")]
+        metrics::gauge!("pinfold_net_kept_connections").set((self.held_count + self.grace_count) as f64);
     }
 
     fn end_grace(&mut self, id: ConnectionId) {

@@ -26,6 +26,7 @@ mod providers;
 mod security;
 mod swarm;
 mod transport;
+mod websocket;
 
 use std::{
     fmt,

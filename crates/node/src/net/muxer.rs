@@ -166,3 +166,71 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
         Pin::new(&mut self.stream).poll_close(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures::io::Cursor;
+
+    use super::*;
+
+    /// A peer that opens streams without end.
+    struct Flood;
+
+    impl StreamMuxer for Flood {
+        type Substream = Cursor<Vec<u8>>;
+        type Error = Infallible;
+
+        fn poll_inbound(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Result<Self::Substream, Infallible>> {
+            Poll::Ready(Ok(Cursor::default()))
+        }
+
+        fn poll_outbound(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Result<Self::Substream, Infallible>> {
+            Poll::Ready(Ok(Cursor::default()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<StreamMuxerEvent, Infallible>> {
+            Poll::Pending
+        }
+    }
+
+    type Accepted = Poll<Result<Counted<Cursor<Vec<u8>>>, Infallible>>;
+
+    fn accept(connection: &mut Limited<Flood>) -> Accepted {
+        Pin::new(connection).poll_inbound(&mut Context::from_waker(futures::task::noop_waker_ref()))
+    }
+
+    fn fill(connection: &mut Limited<Flood>) -> Vec<Accepted> {
+        std::iter::from_fn(|| Some(accept(connection)).filter(Poll::is_ready)).collect()
+    }
+
+    #[test]
+    fn streams_beyond_a_cap_are_reset_until_one_is_closed() {
+        let limits = Limits { streams: 8, streams_per_connection: 5, ..Limits::default() };
+        let streams = Streams::new(&limits);
+        let (mut first, mut second) = (streams.limit(Flood), streams.limit(Flood));
+        let mut open = fill(&mut first);
+        assert_eq!(open.len(), 5);
+        let others = fill(&mut second);
+        assert_eq!((others.len(), streams.open()), (3, 8));
+        open.pop();
+        assert_eq!(streams.open(), 7);
+        assert!(accept(&mut second).is_ready());
+        drop((open, others));
+        assert_eq!(streams.open(), 0);
+        let mut cx = Context::from_waker(futures::task::noop_waker_ref());
+        let _own = Pin::new(&mut first).poll_outbound(&mut cx);
+        assert_eq!(streams.open(), 0, "what this node opens is not counted");
+    }
+}

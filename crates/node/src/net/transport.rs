@@ -1,7 +1,7 @@
 //! The transports, from the outside in:
 //!
 //! ```text
-//! /dnsaddr ─┬─ WebSocket ── /dns ── filter ── TCP      (ws, and wss by dialling)
+//! /dnsaddr ─┬─ WebSocket ── TLS for wss ── /dns ── filter ── TCP
 //!           └─ /dns ─┬─ filter ── TCP
 //!                    └─ filter ── QUIC v1
 //! ```
@@ -21,15 +21,17 @@ use libp2p::{
     },
     identity::Keypair,
     multiaddr::Protocol,
-    quic, tcp, websocket, yamux,
+    quic, tcp, yamux,
 };
 
 use super::{
     StartError,
     dns::{Names, Resolver, Resolving},
     filter::{Filtered, Policy},
+    http,
     muxer::Streams,
     security::Security,
+    websocket::{Dialler, MAX_MESSAGE, Tunnel},
 };
 
 /// How long a connection may take from the first packet (or lookup) until it
@@ -50,9 +52,6 @@ const QUIC_STREAM_WINDOW: u32 = 2 << 20;
 /// Receive window of one QUIC connection.
 const QUIC_CONNECTION_WINDOW: u32 = 8 << 20;
 
-/// The largest WebSocket message that is taken from those who dial us.
-const MAX_WEBSOCKET_MESSAGE: usize = 2 << 20;
-
 type Connection = (PeerId, StreamMuxerBox);
 
 /// All transports in one.
@@ -66,9 +65,9 @@ pub(super) fn build(
     let filtered_tcp = || Filtered::new(tcp::tokio::Transport::new(tcp::Config::default()), policy.clone());
     let hosts = |inner| Resolving::new(inner, resolver.clone(), Names::Hosts);
 
-    let mut websocket = websocket::Config::new(hosts(filtered_tcp()));
-    websocket.set_max_data_size(MAX_WEBSOCKET_MESSAGE);
-    let websocket = encrypted(websocket, security.clone(), streams.clone());
+    let mut websocket = libp2p::websocket::Config::new(Tunnel::new(hosts(filtered_tcp()), http::tls()));
+    websocket.set_max_data_size(MAX_MESSAGE as usize);
+    let websocket = encrypted(Dialler(websocket), security.clone(), streams.clone());
 
     let tcp = encrypted(filtered_tcp(), security, streams.clone());
     let quic = Filtered::new(quic::tokio::Transport::new(quic_config(key)), policy.clone());
