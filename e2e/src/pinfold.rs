@@ -31,20 +31,28 @@ pub struct Part {
     name: String,
     namespace: Option<String>,
     arguments: Vec<String>,
+    environment: Vec<(&'static str, &'static str)>,
     log: PathBuf,
     daemon: Option<Daemon>,
 }
 
 impl Part {
     fn new(place: &Place, name: &str, arguments: Vec<String>) -> Self {
-        Self { name: name.to_owned(), namespace: None, arguments, log: place.log(name), daemon: None }
+        Self {
+            name: name.to_owned(),
+            namespace: None,
+            arguments,
+            environment: Vec::new(),
+            log: place.log(name),
+            daemon: None,
+        }
     }
 
     /// Starts it, and returns what it printed up to the line that `last` starts.
     async fn start_until(&mut self, last: &str) -> Result<Vec<String>> {
         ensure!(self.daemon.is_none(), "{} runs already", self.name);
         let mut command = command_in(self.namespace.as_deref(), peer("PINFOLD_BIN")?);
-        command.args(&self.arguments);
+        command.args(&self.arguments).envs(self.environment.iter().copied());
         let mut daemon = Daemon::start(&self.name, &mut command, &self.log)?;
         let mut lines = daemon.read_until(READY, |line| line.contains(" is up.")).await?;
         lines.extend(daemon.read_until(READY, |line| line.trim_start().starts_with(last)).await?);
@@ -267,8 +275,13 @@ fn service(place: &Place, name: &str, api: u16, node: &str, data: &[&str], furth
 
 fn node(place: &Place, name: &str, data: &str, service: &str, gateway: u16) -> Result<Part> {
     let mut arguments = words(&["node", "run", "--data", data, "--service", service]);
+    arguments.extend(words(&["--allow-private-addresses", "on"]));
     arguments.extend(node_arguments(gateway, Network::default())?);
-    Ok(Part::new(place, name, arguments))
+    let mut part = Part::new(place, name, arguments);
+    // Origins are on this machine. A node allows that itself: its service
+    // must not be able to make it dial its owner's network.
+    part.environment.push(("PINFOLD_ALLOW_PRIVATE_ADDRESSES", "on"));
+    Ok(part)
 }
 
 /// What a node listens on, and which network it looks for.

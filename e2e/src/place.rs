@@ -23,7 +23,8 @@ pub struct Place {
 }
 
 impl Place {
-    fn new() -> Result<Self> {
+    /// A new folder, removed when it is dropped.
+    pub fn new() -> Result<Self> {
         Ok(Self { folder: tempfile::Builder::new().prefix("pinfold-e2e-").tempdir()? })
     }
 

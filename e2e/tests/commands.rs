@@ -91,8 +91,8 @@ fn the_pin_command_is_a_client_of_the_endpoint() {
         let address = origin.addresses().await?.remove(0);
         pin(&["add", &root, "--name", "by command", "--origin", &address]).await?;
         let listed: Value = serde_json::from_str(&pin(&["ls", "--json"]).await?)?;
-        assert_eq!(listed[0]["pin"]["name"], "by command", "{listed}");
-        let id = listed[0]["requestid"].as_str().context("a pin has an id")?;
+        assert_eq!(listed["pin"]["name"], "by command", "{listed}");
+        let id = listed["requestid"].as_str().context("a pin has an id")?;
         pin(&["rm", id]).await?;
         assert_eq!(pinfold.api()?.list("limit=1").await?.count, 0);
         Ok(())

@@ -1,6 +1,6 @@
 //! The official compliance suite of the Pinning Service API.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use pinfold_e2e::{
@@ -11,6 +11,7 @@ use pinfold_e2e::{
     test_within,
 };
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 /// The suite sends one request a second.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -55,7 +56,7 @@ async fn score(place: &Place, cids: &str) -> Result<(Score, String)> {
     let environment: BTreeMap<_, _> = [
         ("COMPLIANCE_CIDS", cids.into()),
         ("COMPLIANCE_REPORT", report.clone()),
-        ("COMPLIANCE_SPEC", contract()),
+        ("COMPLIANCE_SPEC", specification(place)?),
     ]
     .into();
     let finished = finish_within(suite.envs(environment), "the compliance suite", LIMIT).await?;
@@ -65,6 +66,31 @@ async fn score(place: &Place, cids: &str) -> Result<(Score, String)> {
     Ok((serde_json::from_slice(&text)?, printed))
 }
 
-fn contract() -> std::path::PathBuf {
-    checkout().join(CONTRACT)
+/// The contract's schemas as the OpenAPI document that the suite reads.
+fn specification(place: &Place) -> Result<PathBuf> {
+    let contract: Value = serde_json::from_slice(&fs::read(checkout().join(CONTRACT))?)?;
+    let document = json!({
+        "openapi": "3.0.3",
+        "info": { "title": "contract", "version": "1.0.0" },
+        "paths": {},
+        "components": { "schemas": with_references(contract["schemas"].clone()) },
+    });
+    let path = place.folder("specification")?.join("openapi.json");
+    fs::write(&path, document.to_string())?;
+    Ok(path)
+}
+
+/// The contract names another schema as `{"schema": NAME}`.
+fn with_references(value: Value) -> Value {
+    match value {
+        Value::Object(fields) if fields.len() == 1 && fields.get("schema").is_some_and(Value::is_string) => {
+            let name = fields["schema"].as_str().unwrap_or_default();
+            json!({ "$ref": format!("#/components/schemas/{name}") })
+        }
+        Value::Object(fields) => {
+            fields.into_iter().map(|(key, value)| (key, with_references(value))).collect()
+        }
+        Value::Array(items) => items.into_iter().map(with_references).collect(),
+        plain => plain,
+    }
 }

@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env,
+    path::Path,
     time::Duration,
 };
 
@@ -127,7 +128,7 @@ impl Crash {
     }
 
     /// What can be fetched is pinned in the end, and every count is right.
-    async fn end(mut self) -> Result<()> {
+    async fn end(mut self, place: &Place) -> Result<()> {
         let api = self.pinfold.api()?;
         let truths = &self.truths;
         eventually("everything that can be had to be pinned", FETCH * 2, async || {
@@ -144,6 +145,7 @@ impl Crash {
         self.pinfold.stop().await?;
         let sizes = self.truths.iter().map(|(root, truth)| (root.clone(), truth.bytes)).collect();
         recount(self.pinfold.data(), &sizes)?;
+        notices(place, self.pinfold.data(), &sizes)?;
         self.pinfold.run(&["check", "--blocks"]).await?.success("pinfold check")?;
         Ok(())
     }
@@ -162,6 +164,30 @@ async fn storm(workers: &mut Vec<Worker>, targets: &Targets) -> Result<()> {
     Ok(())
 }
 
+/// Makes one mistake after another in a copy of the books: the recount has to
+/// notice each, or its silence above says nothing.
+fn notices(place: &Place, data: &Path, sizes: &BTreeMap<String, u64>) -> Result<()> {
+    let mistakes = [
+        "UPDATE tally SET pinned = pinned + 1 WHERE level = 1",
+        "DELETE FROM pin WHERE requestid IN (SELECT requestid FROM pin WHERE status = 2 LIMIT 1)",
+        "UPDATE account SET used = used + 1",
+        "UPDATE account SET reserved = reserved + 1",
+        "UPDATE content SET bytes = bytes + 1 WHERE state = 2",
+        "UPDATE content SET state = 1 WHERE state = 2",
+        "UPDATE holding SET pins = pins + 1",
+    ];
+    for (number, mistake) in mistakes.iter().enumerate() {
+        let copy = place.folder(&format!("mistake-{number}"))?;
+        std::fs::copy(data.join("pinfold.db"), copy.join("pinfold.db"))?;
+        let books = rusqlite::Connection::open(copy.join("pinfold.db"))?;
+        books.execute_batch("PRAGMA foreign_keys = OFF")?;
+        ensure!(books.execute(mistake, [])? > 0, "`{mistake}` changed nothing");
+        drop(books);
+        ensure!(recount(&copy, sizes).is_err(), "the recount does not notice `{mistake}`");
+    }
+    Ok(())
+}
+
 async fn pinned(api: &Api) -> Result<Vec<String>> {
     let pins = api.all("status=pinned", 1_000).await?;
     Ok(pins.into_iter().map(|pin| pin.pin.cid).collect::<BTreeSet<_>>().into_iter().collect())
@@ -175,7 +201,7 @@ fn nothing_acknowledged_is_lost_when_it_is_killed_at_any_moment() {
         for round in 0..rounds() {
             crash.round().await.with_context(|| format!("in round {round}"))?;
         }
-        crash.end().await
+        crash.end(place).await
     });
 }
 

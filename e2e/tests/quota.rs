@@ -49,7 +49,8 @@ fn fetches_at_the_edge_never_exceed_the_quota() {
         .await?;
         let used = used(&pinfold).await?;
         assert!(used <= QUOTA, "{used} bytes are used of {QUOTA}");
-        assert!(used > QUOTA / 2, "only {used} bytes are used of {QUOTA}");
+        // Reservations of fetches at the same time may leave some room unused.
+        assert!(used > 2 * FILE as u64, "only {used} bytes are used of {QUOTA}");
         for pin in api.all("status=failed", 100).await? {
             assert_eq!(pin.info["reason"], "over_quota");
         }
@@ -81,7 +82,7 @@ fn a_root_of_more_than_half_the_quota_is_replaced_for_ever() {
                 None => api.add(pin).await?,
                 Some(old) => api.replace(&old, pin).await?,
             };
-            api.until(&pin.requestid, "pinned", FETCH).await?;
+            api.until(&pin.requestid, "pinned", FETCH).await.with_context(|| format!("change {change}"))?;
             held_whole(&pinfold, &root, &origin.dag(&root).await?).await?;
             requestid = Some(pin.requestid);
         }

@@ -44,7 +44,7 @@ fn a_kubo_finds_pinfold_by_its_delegated_routing() {
         origin.stop().await?;
         let router = pinfold.endpoint.clone();
         let reader = Kubo::start_with(place, "reader", &[], |config| {
-            config["Routing"] = json!({ "Type": "delegated", "DelegatedRouters": [router] });
+            config["Routing"] = json!({ "Type": "autoclient", "DelegatedRouters": [router] });
         })
         .await?;
         reader.ipfs(&["pin", "add", "--progress=false", &root]).await?;

@@ -49,6 +49,17 @@ enum Command {
         #[arg(long, default_value_t = 1_000)]
         rounds: u32,
     },
+    /// Measure the release binary beside its peers, and print the table
+    Bench {
+        /// Rows: idle, pin, directory, car, post, list; all where none is named
+        rows: Vec<String>,
+        /// How often each side of a row is measured
+        #[arg(long, default_value_t = 5)]
+        rounds: u32,
+        /// Size of the files that are moved
+        #[arg(long, default_value_t = 1_024)]
+        mebibytes: u32,
+    },
     /// Build the release binary; check its size and the time that it took
     ReleaseCheck,
 }
@@ -74,6 +85,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Deny => commands::deny::run(),
         Command::Advisories => commands::deny::advisories(),
         Command::Faults { rounds } => commands::faults::run(rounds),
+        Command::Bench { rows, rounds, mebibytes } => commands::bench::run(&rows, rounds, mebibytes),
         Command::ReleaseCheck => commands::release_check::run(),
     }
 }

@@ -1,0 +1,93 @@
+//! The table of results, in Markdown.
+
+use std::fmt;
+
+use crate::meter::Reading;
+
+/// Measurements of one side of a row.
+#[derive(Debug, Default)]
+pub(crate) struct Side {
+    /// Units of work per second, a value a round.
+    pub(crate) rates: Vec<f64>,
+    /// CPU seconds of the process that does the work.
+    pub(crate) cpu: Vec<f64>,
+    /// CPU seconds of the process that it gets its data from.
+    pub(crate) sender: Vec<f64>,
+    pub(crate) peak_mib: Vec<f64>,
+}
+
+impl Side {
+    /// Notes a round in which `work` units were done.
+    pub(crate) fn note(&mut self, work: f64, reading: Reading, sender: Option<Reading>) {
+        self.rates.push(work / reading.seconds);
+        self.cpu.push(reading.cpu);
+        self.sender.extend(sender.map(|reading| reading.cpu));
+        self.peak_mib.push(reading.peak_mib);
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    lines: Vec<String>,
+}
+
+impl Table {
+    /// A row of both sides, with their ratios.
+    pub(crate) fn compare(&mut self, work: &str, unit: &str, ours: &Side, peer: &str, theirs: &Side) {
+        let line = format!(
+            "| {work} | {} {unit} | {peer}: {} {unit} | {:.2}x | {} / {} | {} / {} | {} / {} |",
+            spread(&ours.rates),
+            spread(&theirs.rates),
+            ratio(&ours.rates, &theirs.rates),
+            number(&ours.cpu),
+            number(&theirs.cpu),
+            number(&ours.sender),
+            number(&theirs.sender),
+            number(&ours.peak_mib),
+            number(&theirs.peak_mib),
+        );
+        self.push(line);
+    }
+
+    /// A row without a peer.
+    pub(crate) fn alone(&mut self, work: &str, result: &str) {
+        self.push(format!("| {work} | {result} | | | | | |"));
+    }
+
+    fn push(&mut self, line: String) {
+        eprintln!("{line}");
+        self.lines.push(line);
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "| work | Pinfold | peer | ratio | CPU s, ours / peer | sender's CPU s | peak MiB |")?;
+        writeln!(f, "|---|---|---|---|---|---|---|")?;
+        self.lines.iter().try_for_each(|line| writeln!(f, "{line}"))
+    }
+}
+
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn ratio(ours: &[f64], theirs: &[f64]) -> f64 {
+    median(ours) / median(theirs)
+}
+
+fn spread(values: &[f64]) -> String {
+    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = values.iter().copied().fold(0.0, f64::max);
+    format!("{} ({} to {})", figure(median(values)), figure(low), figure(high))
+}
+
+fn number(values: &[f64]) -> String {
+    if values.is_empty() { "-".into() } else { figure(median(values)) }
+}
+
+fn figure(value: f64) -> String {
+    if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.1}") }
+}
