@@ -257,6 +257,9 @@ pub(crate) struct NodeRunArgs {
     /// The service's endpoint; remembered in the data folder
     #[arg(long, env = "PINFOLD_SERVICE", value_name = "URL")]
     pub(crate) service: Option<String>,
+    /// Let this machine dial private and loopback addresses, where the service wants it too
+    #[arg(long, env = "PINFOLD_ALLOW_PRIVATE_ADDRESSES", default_value = "off", value_name = "on|off")]
+    pub(crate) allow_private_addresses: Switch,
     #[command(flatten)]
     pub(crate) node: NodeArgs,
 }

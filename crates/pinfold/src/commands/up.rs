@@ -93,7 +93,8 @@ pub(crate) async fn node(command: NodeCommand) -> Result<()> {
 async fn run(args: NodeRunArgs) -> Result<()> {
     serve::make_private_dir(&args.data)?;
     let service = remembered_service(&args.data, args.service.as_deref())?;
-    let settings = node_settings(&args.node, &args.data, service, true)?;
+    let mut settings = node_settings(&args.node, &args.data, service, true)?;
+    settings.network.allow_private_addresses = args.allow_private_addresses.is_on();
     let node = Node::start(settings).await?;
     let mut lines = vec!["Pinfold's node is up.".to_owned(), format!("  node      {}", node.peer_id())];
     lines.extend(node_lines(&node));
