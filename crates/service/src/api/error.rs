@@ -169,9 +169,10 @@ impl From<PinRefusal> for ApiError {
                 reason: format!("{text}; wait until some are pinned, or remove them").into(),
                 retry_after: RETRY_QUEUE,
             },
-            PinRefusal::TooFast => {
-                Self::TooManyRequests { reason: format!("{text}; slow down").into(), retry_after: RETRY_QUEUE }
-            }
+            PinRefusal::TooFast => Self::TooManyRequests {
+                reason: format!("{text}; slow down").into(),
+                retry_after: RETRY_QUEUE,
+            },
             PinRefusal::NoNode => Self::unavailable(NO_NODE),
             PinRefusal::AccountDisabled => Self::Forbidden(ACCOUNT_DISABLED.into()),
         }
@@ -195,9 +196,10 @@ impl From<db::Error> for ApiError {
         match error {
             db::Error::Pin(refusal) => refusal.into(),
             db::Error::Account(refusal) => refusal.into(),
-            db::Error::QueryTooLong => Self::bad(
-                "the query took longer than its time limit; narrow it by status, before and after",
-            ),
+            db::Error::Invalid(text) => Self::bad(text),
+            db::Error::QueryTooLong => {
+                Self::bad("the query took longer than its time limit; narrow it by status, before and after")
+            }
             db::Error::Busy => Self::Unavailable {
                 reason: "too many requests are waiting for the database; try again in a moment",
                 retry_after: RETRY_BUSY,
@@ -289,7 +291,8 @@ impl IntoResponse for ApiError {
 
 /// Writes the body of an [`ApiError`]; leaves other responses as they are.
 pub(crate) fn render(mut response: Response, request_id: &str) -> Response {
-    let Some(Pending { reason, mut details, internal }) = response.extensions_mut().remove::<Pending>() else {
+    let Some(Pending { reason, mut details, internal }) = response.extensions_mut().remove::<Pending>()
+    else {
         return response;
     };
     if let Some(internal) = internal {
