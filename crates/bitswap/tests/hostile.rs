@@ -200,7 +200,7 @@ async fn a_wantlist_that_was_not_read_is_sent_again() {
     let mut wantlist = raw.accept().await;
     assert_eq!(raw::wanted(&raw::read_soon(&mut wantlist).await)[0].cid, cid_of(&data).to_bytes());
     raw.send(&raw::blocks([&data[..]])).await;
-    collect(&mut session, 1, |_| ()).await;
+    collect(&mut session, 1, |event| panic!("before it was noticed: {event:?}")).await;
 }
 
 #[tokio::test]
