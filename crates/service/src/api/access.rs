@@ -19,6 +19,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{address::Peer, error, state::App};
@@ -27,6 +28,8 @@ use crate::db::AccountId;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest request id that is taken over from a trusted proxy.
 const MAX_REQUEST_ID: usize = 64;
+/// What paths that nothing answers are counted under.
+const NO_ROUTE: &str = "none";
 /// Accounts are numbered from 1.
 const NO_ACCOUNT: AccountId = 0;
 
@@ -57,8 +60,10 @@ pub(crate) async fn layer(State(app): State<App>, mut request: Request, next: Ne
     let route = request.extensions().get::<MatchedPath>().cloned();
     let account = AccountCell::default();
     request.extensions_mut().insert(account.clone());
+    let route_name = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
+    let span = tracing::info_span!("request", %method, route = route_name, request_id = id);
     let response = match origin.map_or(Ok(()), |origin| app.limits.charge_address(origin.client)) {
-        Ok(()) => next.run(request).await,
+        Ok(()) => next.run(request).instrument(span).await,
         Err(error) => error.into_response(),
     };
     let mut response = error::render(response, &id);
@@ -67,7 +72,7 @@ pub(crate) async fn layer(State(app): State<App>, mut request: Request, next: Ne
     }
     let seen = Seen {
         method: &method,
-        route: route.as_ref().map_or("none", MatchedPath::as_str),
+        route: route_name,
         status: response.status(),
         took: started.elapsed(),
         account: account.0.load(Ordering::Relaxed),

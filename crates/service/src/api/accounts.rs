@@ -11,10 +11,7 @@ use super::{
     state::App,
     time,
 };
-use crate::{
-    db::Account,
-    tokens::scope_word,
-};
+use crate::{db::Account, tokens::scope_word};
 
 /// An account and what it uses.
 #[derive(Debug, Serialize, ToSchema)]

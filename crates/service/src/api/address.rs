@@ -62,7 +62,9 @@ impl TrustedProxies {
 fn parse_network(text: &str) -> Result<IpNet, NotANetwork> {
     let text = text.trim();
     let network = text.parse::<IpNet>().ok();
-    network.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from)).ok_or_else(|| NotANetwork(text.to_owned()))
+    network
+        .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+        .ok_or_else(|| NotANetwork(text.to_owned()))
 }
 
 /// An address as proxies write it: bare, with a port, or in brackets.

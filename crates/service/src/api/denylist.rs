@@ -17,7 +17,6 @@ use parking_lot::RwLock;
 use pinfold_core::{
     content::{Cid, ContentKey},
     denylist::{Denylist as Rules, RuleError},
-
 };
 use pinfold_node_api::Denylist as ForNodes;
 use sha2::{Digest, Sha256};

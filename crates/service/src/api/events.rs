@@ -57,7 +57,7 @@ pub(crate) async fn watch(
     caller.may(&app, Scope::PinsRead, Cost::Read)?;
     let record = app.database.pin(caller.account, requestid).await?;
     let record = record.ok_or(ApiError::NotFound(NO_SUCH_PIN))?;
-    let mut latest = app.hub.subscribe(record)?;
+    let mut latest = app.hub.subscribe(&record)?;
     latest.mark_changed();
     let watch = Watch {
         token: auth::bearer(&headers)?.to_owned(),

@@ -5,11 +5,7 @@
 //! one statement and those that differ are sent. A change that was missed
 //! because the channel lagged is found by a full read every few seconds.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -49,7 +45,7 @@ impl Hub {
     ///
     /// # Errors
     /// `TooManyRequests` when the account or the process has too many streams.
-    pub(crate) fn subscribe(&self, pin: PinRecord) -> Result<watch::Receiver<Latest>, ApiError> {
+    pub(crate) fn subscribe(&self, pin: &PinRecord) -> Result<watch::Receiver<Latest>, ApiError> {
         let mut watched = self.0.lock();
         watched.retain(|_, entry| entry.sender.receiver_count() > 0);
         let streams = |of: &dyn Fn(&Watched) -> bool| -> usize {
@@ -162,18 +158,18 @@ mod tests {
         let hub = Hub::default();
         let mut streams = Vec::new();
         for _ in 0..MAX_STREAMS_OF_ACCOUNT {
-            streams.push(hub.subscribe(pin(1, 1)).unwrap());
+            streams.push(hub.subscribe(&pin(1, 1)).unwrap());
         }
-        assert!(hub.subscribe(pin(1, 2)).is_err(), "the account's bound");
-        assert!(hub.subscribe(pin(2, 3)).is_ok());
+        assert!(hub.subscribe(&pin(1, 2)).is_err(), "the account's bound");
+        assert!(hub.subscribe(&pin(2, 3)).is_ok());
         drop(streams);
-        assert!(hub.subscribe(pin(1, 2)).is_ok(), "closed streams do not count");
+        assert!(hub.subscribe(&pin(1, 2)).is_ok(), "closed streams do not count");
     }
 
     #[test]
     fn only_what_differs_is_sent() {
         let hub = Hub::default();
-        let mut stream = hub.subscribe(pin(1, 1)).unwrap();
+        let mut stream = hub.subscribe(&pin(1, 1)).unwrap();
         let id = Uuid::from_u128(1);
         hub.publish(&[id], vec![pin(1, 1)]);
         assert!(!stream.has_changed().unwrap());

@@ -28,7 +28,11 @@ pub(crate) async fn run(database: Database, stopping: CancellationToken) {
             Err(error) => {
                 metrics::counter!("pinfold_jobs_failures_total").increment(1);
                 let next = (pause.max(TURN) * 2).min(LONGEST_PAUSE);
-                tracing::error!(error = chain(&error), again_in_s = next.as_secs(), "the service's jobs failed");
+                tracing::error!(
+                    error = chain(&error),
+                    again_in_s = next.as_secs(),
+                    "the service's jobs failed"
+                );
                 next
             }
         };

@@ -22,10 +22,9 @@ pub(crate) async fn page(State(app): State<App>, headers: HeaderMap) -> Response
     let mut response = Html(text(&escape(endpoint.trim_end_matches('/')))).into_response();
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, POLICY);
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
-    response.headers_mut().insert(
-        HeaderName::from_static("referrer-policy"),
-        HeaderValue::from_static("no-referrer"),
-    );
+    response
+        .headers_mut()
+        .insert(HeaderName::from_static("referrer-policy"), HeaderValue::from_static("no-referrer"));
     response
 }
 

@@ -9,13 +9,7 @@
 //! Memory is bounded: a limiter that knows [`MAX_KEYS`] keys forgets those
 //! that are full again, and when none are, new keys share one allowance.
 
-use std::{
-    collections::HashMap,
-    hash::Hash,
-    net::IpAddr,
-    num::NonZeroU32,
-    time::Duration,
-};
+use std::{collections::HashMap, hash::Hash, net::IpAddr, num::NonZeroU32, time::Duration};
 
 use governor::{
     Quota, RateLimiter,

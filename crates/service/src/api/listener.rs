@@ -60,6 +60,8 @@ impl Listener {
     pub(crate) async fn serve(self, router: Router, stopping: CancellationToken, grace: Duration) {
         let connections = TaskTracker::new();
         let dropped = CancellationToken::new();
+        // Connections do not outlive this future, even when it is dropped.
+        let _guard = dropped.clone().drop_guard();
         let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let accepting = async {
             loop {

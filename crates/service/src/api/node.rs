@@ -7,8 +7,8 @@ use std::{ops::ControlFlow, time::Duration};
 
 use axum::{Json, extract::State, http::StatusCode};
 use pinfold_node_api::{
-    Denylist, Event, EventKind, Hello, HelloAck, Inventory, InventoryAck, MAX_ALLOCATIONS, MAX_EVENTS, MAX_PULL_WAIT_MS, Pull,
-    Pulled, Report, ReportAck, VERSION,
+    Denylist, Event, EventKind, Hello, HelloAck, Inventory, InventoryAck, MAX_ALLOCATIONS, MAX_EVENTS,
+    MAX_PULL_WAIT_MS, Pull, Pulled, Report, ReportAck, VERSION,
 };
 use tokio::{sync::broadcast, time::Instant};
 
@@ -72,7 +72,10 @@ fn check_hello(hello: &Hello, request: NodeRequest) -> Result<(), NodeError> {
         return Err(NodeError::malformed(text));
     }
     let gateway = hello.gateway.as_deref().unwrap_or_default();
-    if hello.agent.len() > MAX_TEXT || gateway.len() > MAX_TEXT || [gateway, &hello.agent].concat().contains('\0') {
+    if hello.agent.len() > MAX_TEXT
+        || gateway.len() > MAX_TEXT
+        || [gateway, &hello.agent].concat().contains('\0')
+    {
         return Err(NodeError::malformed(format!("agent and gateway have at most {MAX_TEXT} bytes of text")));
     }
     Ok(())
@@ -96,7 +99,9 @@ fn node_hello(hello: Hello, key: [u8; 32]) -> NodeHello {
 pub(crate) async fn pull(State(app): State<App>, call: NodeCall) -> Result<Json<Pulled>, NodeError> {
     let pull: Pull = call.message()?;
     if pull.acknowledged.len() > MAX_ALLOCATIONS {
-        return Err(NodeError::malformed(format!("a pull acknowledges at most {MAX_ALLOCATIONS} allocations")));
+        return Err(NodeError::malformed(format!(
+            "a pull acknowledges at most {MAX_ALLOCATIONS} allocations"
+        )));
     }
     let wait = Duration::from_millis(pull.wait_ms.min(MAX_PULL_WAIT_MS));
     let known_denylist = pull.denylist_version;

@@ -50,7 +50,7 @@ impl FromRequest<App> for NodeCall {
         let path = request.uri().path().to_owned();
         let headers = SignedHeaders::read(request.headers())?;
         if !app.operator_nodes.contains(&headers.key_bytes) {
-            return Err(NodeError::refused(NodeRefusal::Unknown));
+            return Err(NodeError::refused(&NodeRefusal::Unknown));
         }
         let body = extract::read_body(request, MAX_BODY).await.map_err(NodeError::body)?;
         let context = Context {
@@ -59,9 +59,8 @@ impl FromRequest<App> for NodeCall {
             session: headers.session,
             sequence: headers.sequence,
         };
-        let key = signature::verify(&headers.key, &headers.signature, context, &body).map_err(|error| {
-            NodeError::new(StatusCode::UNAUTHORIZED, "bad_signature", error.to_string())
-        })?;
+        let key = signature::verify(&headers.key, &headers.signature, context, &body)
+            .map_err(|error| NodeError::new(StatusCode::UNAUTHORIZED, "bad_signature", error.to_string()))?;
         let request = NodeRequest { key, session: headers.session, sequence: headers.sequence };
         Ok(Self { request, body })
     }
@@ -120,7 +119,7 @@ impl NodeError {
         Self::new(StatusCode::BAD_REQUEST, "malformed", details)
     }
 
-    pub(crate) fn refused(refusal: NodeRefusal) -> Self {
+    pub(crate) fn refused(refusal: &NodeRefusal) -> Self {
         let (status, word) = match refusal {
             NodeRefusal::Unknown => (StatusCode::FORBIDDEN, "unknown_node"),
             NodeRefusal::OldSession => (StatusCode::CONFLICT, "old_session"),
@@ -143,7 +142,7 @@ impl NodeError {
 impl From<db::Error> for NodeError {
     fn from(error: db::Error) -> Self {
         match error {
-            db::Error::Node(refusal) => Self::refused(refusal),
+            db::Error::Node(refusal) => Self::refused(&refusal),
             db::Error::Invalid(text) => Self::malformed(text),
             error => {
                 tracing::error!(error = chain(&error), "a node's request failed in the database");

@@ -7,14 +7,18 @@ use axum::{
 use bytes::Bytes;
 use std::sync::OnceLock;
 use utoipa::{
-    IntoParams, Modify, OpenApi,
+    IntoParams, Modify, OpenApi, ToSchema,
     openapi::{
-        self,
+        self, Content, Object, ObjectBuilder, RefOr, Required, Schema, Type,
+        schema::AdditionalProperties,
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
 
-use super::{accounts, error, events, health, pin_input, pins, routing, tokens, wire};
+use super::{
+    accounts, error, events, health, pin_input, pins, routing, tokens,
+    wire::{self, PinState},
+};
 
 /// Everything that clients may call. The node API is not for clients.
 #[derive(OpenApi)]
@@ -31,7 +35,7 @@ use super::{accounts, error, events, health, pin_input, pins, routing, tokens, w
         routing::providers, health::live, health::ready,
     ),
     components(schemas(
-        wire::PinResults, wire::PinStatus, wire::Pin, wire::PinState, pin_input::PinInput, error::Failure,
+        wire::PinResults, wire::PinStatus, wire::Pin, PinState, pin_input::PinInput, error::Failure,
     )),
     tags(
         (name = "pins", description = "The IPFS Pinning Service API"),
@@ -40,7 +44,7 @@ use super::{accounts, error, events, health, pin_input, pins, routing, tokens, w
         (name = "operation", description = "For load balancers"),
     ),
     security(("accessToken" = [])),
-    modifiers(&AccessToken),
+    modifiers(&AccessToken, &MetaAsJson),
 )]
 struct Document;
 
@@ -51,6 +55,29 @@ impl Modify for AccessToken {
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
         if let Some(components) = document.components.as_mut() {
             components.add_security_scheme("accessToken", SecurityScheme::Http(scheme));
+        }
+    }
+}
+
+/// The `meta` of a query is an object in JSON, which the derive cannot say.
+struct MetaAsJson;
+
+impl Modify for MetaAsJson {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        let list = document.paths.paths.get_mut("/pins").and_then(|path| path.get.as_mut());
+        let parameters = list.and_then(|list| list.parameters.as_mut());
+        for parameter in parameters.into_iter().flatten() {
+            let RefOr::T(parameter) = parameter else { continue };
+            if parameter.name != "meta" {
+                continue;
+            }
+            let text = RefOr::T(Schema::Object(Object::with_type(Type::String)));
+            let pairs = ObjectBuilder::new().additional_properties(Some(AdditionalProperties::RefOr(text)));
+            let pairs = RefOr::T(Schema::Object(pairs.build()));
+            let content = Content::new(Some(pairs));
+            parameter.schema = None;
+            parameter.content.insert("application/json".to_owned(), RefOr::T(content));
+            parameter.required = Required::False;
         }
     }
 }
@@ -71,7 +98,7 @@ pub(crate) struct ListParameters {
     r#match: Option<TextMatch>,
     /// Only pins in these states; those that are pinned when absent.
     #[param(style = Form, explode = false, min_items = 1)]
-    status: Option<Vec<wire::PinState>>,
+    status: Option<Vec<PinState>>,
     /// Only pins created strictly before.
     #[param(format = DateTime)]
     before: Option<String>,
@@ -81,13 +108,13 @@ pub(crate) struct ListParameters {
     /// The most pins in the answer.
     #[param(value_type = i32, format = Int32, minimum = 1, maximum = 1000, default = 10, required = false)]
     limit: Option<i32>,
-    /// Only pins with all of these pairs: a JSON object with text values.
-    #[param(value_type = String)]
+    /// Only pins with all of these pairs: a JSON object with text values. The
+    /// form `meta[key]=value` is read as well.
     meta: Option<String>,
 }
 
 /// How names are compared.
-#[derive(utoipa::ToSchema)]
+#[derive(ToSchema)]
 #[schema(rename_all = "lowercase", default = "exact")]
 #[expect(dead_code, reason = "describes a query that is read by hand")]
 enum TextMatch {

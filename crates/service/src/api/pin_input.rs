@@ -103,7 +103,9 @@ pub(crate) fn check_meta(meta: &BTreeMap<String, String>) -> Result<(), ApiError
     }
     let bytes: usize = meta.iter().map(|(key, value)| key.len() + value.len()).sum();
     if bytes > MAX_META_BYTES {
-        return Err(ApiError::bad(format!("meta has more than {MAX_META_BYTES} bytes in its keys and values")));
+        return Err(ApiError::bad(format!(
+            "meta has more than {MAX_META_BYTES} bytes in its keys and values"
+        )));
     }
     if meta.iter().any(|(key, value)| key.contains('\0') || value.contains('\0')) {
         return Err(ApiError::bad("meta holds the character U+0000, which is not allowed"));
@@ -151,8 +153,10 @@ mod tests {
 
     #[test]
     fn metadata_is_bounded() {
-        let pairs = |count: usize| (0..count).map(|n| (n.to_string(), "v".to_owned())).collect::<BTreeMap<_, _>>();
-        let body = |meta: &BTreeMap<String, String>| serde_json::json!({ "cid": "x", "meta": meta }).to_string();
+        let pairs =
+            |count: usize| (0..count).map(|n| (n.to_string(), "v".to_owned())).collect::<BTreeMap<_, _>>();
+        let body =
+            |meta: &BTreeMap<String, String>| serde_json::json!({ "cid": "x", "meta": meta }).to_string();
         assert!(PinInput::parse(body(&pairs(1_000)).as_bytes()).is_ok());
         assert!(refusal(&body(&pairs(1_001))).contains("1000"));
         assert!(refusal("{\"cid\":\"x\",\"meta\":{\"a\":1}}").contains("string"));

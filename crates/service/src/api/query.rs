@@ -33,7 +33,7 @@ pub(crate) fn parse(query: &str) -> Result<ListQuery, ApiError> {
             return Err(ApiError::bad(format!("a query has at most {MAX_PARAMETERS} parameters")));
         }
         let (key, value) = part.split_once('=').unwrap_or((part, ""));
-        raw.take(decode(key)?, decode(value)?)?;
+        raw.take(&decode(key)?, decode(value)?)?;
     }
     raw.finish()
 }
@@ -58,8 +58,8 @@ struct Raw {
 }
 
 impl Raw {
-    fn take(&mut self, key: String, value: String) -> Result<(), ApiError> {
-        match key.as_str() {
+    fn take(&mut self, key: &str, value: String) -> Result<(), ApiError> {
+        match key {
             "cid" => extend(&mut self.cids, &value),
             "status" => extend(&mut self.statuses, &value),
             "name" => once(&mut self.name, "name", value)?,
@@ -68,7 +68,7 @@ impl Raw {
             "after" => once(&mut self.after, "after", value)?,
             "limit" => once(&mut self.limit, "limit", value)?,
             "meta" => self.meta.extend(meta_object(&value)?),
-            _ => self.take_bracketed(&key, value)?,
+            _ => self.take_bracketed(key, value)?,
         }
         Ok(())
     }
@@ -136,8 +136,7 @@ fn contents(texts: &[String]) -> Result<Vec<Vec<u8>>, ApiError> {
     if texts.len() > MAX_CIDS {
         return Err(ApiError::bad(format!("cid names at most {MAX_CIDS} CIDs; send more requests")));
     }
-    let mut keys =
-        texts.iter().map(|text| cids::parse_filter(text)).collect::<Result<Vec<_>, ApiError>>()?;
+    let mut keys = texts.iter().map(|text| cids::parse_filter(text)).collect::<Result<Vec<_>, ApiError>>()?;
     keys.sort_unstable();
     keys.dedup();
     Ok(keys)
@@ -161,13 +160,10 @@ fn statuses(texts: &[String]) -> Result<Vec<Status>, ApiError> {
     Ok(statuses)
 }
 
-fn instant(
-    key: &str,
-    text: Option<&str>,
-    parse: fn(&str) -> Option<i64>,
-) -> Result<Option<i64>, ApiError> {
+fn instant(key: &str, text: Option<&str>, parse: fn(&str) -> Option<i64>) -> Result<Option<i64>, ApiError> {
     let Some(text) = text else { return Ok(None) };
-    let refusal = || ApiError::bad(format!("{key} is an instant by RFC 3339, such as 2026-01-02T03:04:05.678Z"));
+    let refusal =
+        || ApiError::bad(format!("{key} is an instant by RFC 3339, such as 2026-01-02T03:04:05.678Z"));
     parse(text).map(Some).ok_or_else(refusal)
 }
 
@@ -204,9 +200,12 @@ mod tests {
     #[test]
     fn lists_are_read_in_every_spelling() {
         let expected = vec![Status::Queued, Status::Pinning];
-        for text in
-            ["status=queued,pinning", "status=queued%2Cpinning", "status=queued%2cpinning,queued", "status=queued&status=pinning"]
-        {
+        for text in [
+            "status=queued,pinning",
+            "status=queued%2Cpinning",
+            "status=queued%2cpinning,queued",
+            "status=queued&status=pinning",
+        ] {
             assert_eq!(parse(text).unwrap().statuses, expected, "{text}");
         }
         assert_eq!(parse(&format!("cid={V0}%2C{V1},{V0}")).unwrap().contents.len(), 2);
@@ -278,6 +277,15 @@ mod tests {
         }
         let long = "é".repeat(255);
         assert!(parse(&format!("name={long}&match=ipartial")).is_ok(), "255 counts code points");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_query_and_no_body_is_a_panic(text in ".{0,200}", pairs in "(status|cid|meta|limit|before|name)=.{0,60}") {
+            let _ = parse(&text);
+            let _ = parse(&pairs);
+            let _ = pin_input::PinInput::parse(text.as_bytes());
+        }
     }
 
     #[test]

@@ -8,11 +8,8 @@ use axum::{
 use pinfold_node_api::path;
 
 use super::{
-    access, accounts, cors,
-    error::ApiError,
-    events, health, landing, node, openapi, pins, routing,
-    state::App,
-    tokens,
+    access, accounts, cors, error::ApiError, events, health, landing, node, openapi, pins, routing,
+    state::App, tokens,
 };
 
 /// Every path of the API's listener.

@@ -71,8 +71,11 @@ pub(crate) async fn providers(
     let known = app.database.providers(key.as_bytes()).await?;
     let records: Vec<PeerRecord> = known.iter().map(PeerRecord::new).collect();
     let age = if records.is_empty() { NONE_AGE } else { FOUND_AGE };
-    let mut response =
-        if wants_lines(&headers) { lines(&records)? } else { Json(Providers { providers: records }).into_response() };
+    let mut response = if wants_lines(&headers) {
+        lines(&records)?
+    } else {
+        Json(Providers { providers: records }).into_response()
+    };
     response.headers_mut().insert(header::CACHE_CONTROL, age);
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
     Ok(response)
@@ -93,9 +96,9 @@ impl<S: Send + Sync> FromRequestParts<S> for RoutedCid {
 
 fn wants_lines(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
-    accepted.flat_map(|value| value.split(',')).any(|kind| {
-        kind.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case(NDJSON))
-    })
+    accepted
+        .flat_map(|value| value.split(','))
+        .any(|kind| kind.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case(NDJSON)))
 }
 
 fn lines(records: &[PeerRecord]) -> Result<Response, ApiError> {
@@ -116,11 +119,6 @@ impl PeerRecord {
             protocols.push("transport-ipfs-gateway-http");
             addrs.push(gateway);
         }
-        Self {
-            schema: "peer",
-            id: peers::peer_id(&provider.key).to_string(),
-            addrs,
-            protocols,
-        }
+        Self { schema: "peer", id: peers::peer_id(&provider.key).to_string(), addrs, protocols }
     }
 }

@@ -1,11 +1,6 @@
 //! The running service: what it is started with, and the tasks that it owns.
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::Router;
 use data_encoding::HEXLOWER;
@@ -181,7 +176,6 @@ impl Service {
     }
 
     /// What the API's listener serves, to be driven in process.
-    #[must_use]
     pub fn router(&self) -> Router {
         self.router.clone()
     }
@@ -189,6 +183,13 @@ impl Service {
     /// Asks every task to end. Returns at once; see [`Self::join`].
     pub fn shutdown(&self) {
         self.stopping.cancel();
+    }
+
+    /// Cancelling this is [`Self::shutdown`], from wherever it is needed while
+    /// somebody waits in [`Self::join`].
+    #[must_use]
+    pub fn stopper(&self) -> CancellationToken {
+        self.stopping.clone()
     }
 
     /// Waits until every task has ended: at most about ten seconds after

@@ -9,9 +9,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    address::TrustedProxies, denylist::Denylists, hub::Hub, limits::Limits, peers,
-};
+use super::{address::TrustedProxies, denylist::Denylists, hub::Hub, limits::Limits, peers};
 use crate::{
     db::{Database, Node},
     tokens::verifier::Verifier,

@@ -98,7 +98,8 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for text in ["", "now", "2026-01-02", "2026-01-02T03:04:05", "2026-13-02T03:04:05Z", "1767323045678"] {
+        for text in ["", "now", "2026-01-02", "2026-01-02T03:04:05", "2026-13-02T03:04:05Z", "1767323045678"]
+        {
             assert_eq!(parse_before(text), None, "{text}");
         }
         assert_eq!(parse_after("2026-01-02T03:04:05Z[UTC]"), None);

@@ -158,7 +158,9 @@ impl<S: Send + Sync> FromRequestParts<S> for TokenId {
 
 fn parse(body: &[u8], caller: &Caller, now: Millis) -> Result<TokenRequest, ApiError> {
     let input: TokenInput = serde_json::from_slice(body).map_err(|error| {
-        ApiError::bad(format!("the body is not a token's description, such as {{\"name\":\"laptop\"}}: {error}"))
+        ApiError::bad(format!(
+            "the body is not a token's description, such as {{\"name\":\"laptop\"}}: {error}"
+        ))
     })?;
     let length = input.name.chars().count();
     if !(1..=MAX_NAME).contains(&length) || input.name.contains('\0') {

@@ -129,7 +129,9 @@ mod tests {
         let token = sign(&key, &claims());
         let (signed, _) = token.rsplit_once('.').unwrap();
         let long = format!("{token}.{}", "a".repeat(2_000));
-        for text in ["", ".", "..", "a.b", signed, &format!("{signed}."), &format!("{token}="), &format!("{token}.x")] {
+        for text in
+            ["", ".", "..", "a.b", signed, &format!("{signed}."), &format!("{token}="), &format!("{token}.x")]
+        {
             assert_eq!(verify(&key.key.verifying_key(), text), None, "{text}");
         }
         assert_eq!(header(&long), None);

@@ -60,7 +60,9 @@ pub enum SecretError {
         bytes: usize,
     },
     /// Something was sealed with another secret, or was changed.
-    #[error("a token key in the database was sealed with another secret; give the secret file that belongs to it")]
+    #[error(
+        "a token key in the database was sealed with another secret; give the secret file that belongs to it"
+    )]
     Foreign,
     /// The system gives no random bytes.
     #[error("the system gives no random bytes: {0}")]

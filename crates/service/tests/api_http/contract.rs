@@ -75,7 +75,8 @@ impl<'a> Check<'a> {
         }
         let schemes = self.document["components"]["securitySchemes"].as_object().unwrap();
         let bearer = schemes.values().any(|scheme| {
-            scheme["type"] == self.contract["security"]["type"] && scheme["scheme"] == self.contract["security"]["scheme"]
+            scheme["type"] == self.contract["security"]["type"]
+                && scheme["scheme"] == self.contract["security"]["scheme"]
         });
         self.expect(bearer, "no bearer token");
         self.differences
@@ -97,7 +98,8 @@ impl<'a> Check<'a> {
 
     fn operation(&mut self, wanted: &Value) {
         let name = wanted["operationId"].as_str().unwrap();
-        let found = &self.document["paths"][wanted["path"].as_str().unwrap()][wanted["method"].as_str().unwrap()];
+        let found =
+            &self.document["paths"][wanted["path"].as_str().unwrap()][wanted["method"].as_str().unwrap()];
         self.expect(found["operationId"] == wanted["operationId"], format!("{name} is missing"));
         for parameter in wanted["parameters"].as_array().into_iter().flatten() {
             self.parameter(name, parameter.as_str().unwrap(), &found["parameters"]);

@@ -10,7 +10,9 @@ use crate::server::Server;
 #[tokio::test]
 async fn every_path_answers_a_preflight_that_names_authorization() {
     let server = Server::start().await;
-    for path in ["/pins", "/pins/x", "/api/v1/account", "/api/v1/tokens", "/routing/v1/providers/x", "/", "/nowhere"] {
+    for path in
+        ["/pins", "/pins/x", "/api/v1/account", "/api/v1/tokens", "/routing/v1/providers/x", "/", "/nowhere"]
+    {
         let request = Request::builder()
             .method(Method::OPTIONS)
             .uri(path)

@@ -38,13 +38,19 @@ impl Events {
         loop {
             if let Some((event, rest)) = self.buffered.split_once("\n\n") {
                 let field = |name: &str| {
-                    event.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
+                    event
+                        .lines()
+                        .find_map(|line| line.strip_prefix(name))
+                        .unwrap_or_default()
+                        .trim()
+                        .to_owned()
                 };
                 let found = (field("event:"), serde_json::from_str(&field("data:")).unwrap());
                 self.buffered = rest.to_owned();
                 return Some(found);
             }
-            let part = tokio::time::timeout(Duration::from_secs(20), self.stream.next()).await.unwrap()?.unwrap();
+            let part =
+                tokio::time::timeout(Duration::from_secs(20), self.stream.next()).await.unwrap()?.unwrap();
             self.buffered.push_str(std::str::from_utf8(&part).unwrap());
         }
     }

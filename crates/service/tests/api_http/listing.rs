@@ -138,7 +138,8 @@ async fn a_removal_of_all_that_was_listed_leaves_nothing() {
     let (_, pins) = server.list(&format!("status={ALL}&cid={}", cid(3))).await;
     assert_eq!(pins.len(), 1);
     let (_, pins) = server.list(&format!("status={ALL}")).await;
-    let paths: Vec<String> = pins.iter().map(|pin| format!("/pins/{}", pin["requestid"].as_str().unwrap())).collect();
+    let paths: Vec<String> =
+        pins.iter().map(|pin| format!("/pins/{}", pin["requestid"].as_str().unwrap())).collect();
     let removed = futures::future::join_all(paths.iter().map(|path| server.delete(path))).await;
     assert!(removed.iter().all(|answer| answer.status.as_u16() == 202));
     assert_eq!(server.list(&format!("status={ALL}")).await, (0, vec![]));

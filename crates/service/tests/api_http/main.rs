@@ -1,6 +1,8 @@
 //! The service's HTTP through its public face: the router in process, and a
 //! few cases over real sockets. Data is on SQLite in a temporary folder.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod auth;
 mod contract;
 mod cors;

@@ -38,7 +38,8 @@ async fn a_request_must_be_signed_for_this_service_and_body() {
     let server = Server::start().await;
     let node = FakeNode::join(&server).await;
     let body = serde_json::to_vec(&Report::default()).unwrap();
-    let context = |service, path| signature::Context { service, path, session: node.session, sequence: i64::MAX };
+    let context =
+        |service, path| signature::Context { service, path, session: node.session, sequence: i64::MAX };
     let good = context(node.service.as_str(), path::REPORT);
     for (context, signed) in [
         (context("another service", path::REPORT), body.as_slice()),

@@ -104,7 +104,9 @@ async fn bodies_out_of_bounds_name_the_bound() {
     }
     let (count, _) = server.list(&format!("status={ALL}")).await;
     assert_eq!(count, 0, "nothing is stored");
-    assert!(server.post("/pins", &json!({ "cid": cid(1), "name": "é".repeat(255) })).await.status.is_success());
+    assert!(
+        server.post("/pins", &json!({ "cid": cid(1), "name": "é".repeat(255) })).await.status.is_success()
+    );
 }
 
 #[tokio::test]

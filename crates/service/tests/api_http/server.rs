@@ -35,14 +35,16 @@ pub(crate) struct Server {
 }
 
 pub(crate) fn settings() -> Settings {
-    Settings { rate_limits: None, operator_nodes: vec![crate::fake_node::key().verifying_key().to_bytes()],
-        ..Settings::new("127.0.0.1:0".parse().unwrap()) }
+    Settings {
+        rate_limits: None,
+        operator_nodes: vec![crate::fake_node::key().verifying_key().to_bytes()],
+        ..Settings::new("127.0.0.1:0".parse().unwrap())
+    }
 }
 
 pub(crate) async fn open_database(folder: &TempDir) -> Database {
     let location = Location::Sqlite(folder.path().join("service.db"));
-    let settings =
-        db::Settings { replicas_min: 1, replicas_target: 1, ..db::Settings::new(location) };
+    let settings = db::Settings { replicas_min: 1, replicas_target: 1, ..db::Settings::new(location) };
     Database::open(settings).await.unwrap()
 }
 

@@ -84,11 +84,16 @@ async fn shutdown_answers_what_runs_and_ends_long_polls_at_once() {
 async fn metrics_are_shown_on_a_listener_of_their_own() {
     let metrics = Some("127.0.0.1:0".parse().unwrap());
     let (server, service) = running(Settings { metrics, ..settings() }).await;
-    let request = format!("GET /pins?name=secret HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n", server.token);
+    let request = format!(
+        "GET /pins?name=secret HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",
+        server.token
+    );
     exchange(service.api_address(), &request).await;
     let ask = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     let text = exchange(service.metrics_address().unwrap(), ask).await;
-    for name in ["pinfold_http_requests_total{", "pinfold_http_request_duration_seconds_bucket{", "route=\"/pins\""] {
+    for name in
+        ["pinfold_http_requests_total{", "pinfold_http_request_duration_seconds_bucket{", "route=\"/pins\""]
+    {
         assert!(text.contains(name), "{name}: {text}");
     }
     assert!(!text.contains("secret") && !text.contains(&server.token));

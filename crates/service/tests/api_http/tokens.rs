@@ -23,7 +23,8 @@ async fn a_token_is_made_used_listed_and_revoked() {
     let made = made.json();
     let listed = server.get("/api/v1/tokens").await;
     assert!(!listed.body.contains(made["token"].as_str().unwrap()), "shown once");
-    let names: Vec<_> = listed.json()["tokens"].as_array().unwrap().iter().map(|t| t["name"].clone()).collect();
+    let names: Vec<_> =
+        listed.json()["tokens"].as_array().unwrap().iter().map(|t| t["name"].clone()).collect();
     assert_eq!(names, ["laptop", "test"]);
 
     let main = server.token.clone();
@@ -40,7 +41,10 @@ async fn a_token_is_made_used_listed_and_revoked() {
 #[tokio::test]
 async fn a_token_never_gives_more_than_it_has() {
     let server = Server::start().await;
-    server.post("/api/v1/tokens", &json!({ "name": "x", "scopes": ["admin"] })).await.failure(403, "FORBIDDEN");
+    server
+        .post("/api/v1/tokens", &json!({ "name": "x", "scopes": ["admin"] }))
+        .await
+        .failure(403, "FORBIDDEN");
     for (body, word) in [
         (json!({}), "name"),
         (json!({ "name": "" }), "1 to 255"),
@@ -57,7 +61,8 @@ async fn a_token_never_gives_more_than_it_has() {
 async fn a_token_that_ends_makes_tokens_that_end_no_later() {
     let server = Server::start().await;
     let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
-    let made = server.post("/api/v1/tokens", &json!({ "name": "a", "expires": soon.to_string() })).await.json();
+    let made =
+        server.post("/api/v1/tokens", &json!({ "name": "a", "expires": soon.to_string() })).await.json();
     let short = Server { token: made["token"].as_str().unwrap().to_owned(), ..server };
     for body in [json!({ "name": "b" }), json!({ "name": "b", "expires": "2999-01-01T00:00:00Z" })] {
         let child = short.post("/api/v1/tokens", &body).await.json();
