@@ -70,7 +70,7 @@ fn walks_readers_and_reclaim_do_not_disturb_each_other() {
                 })
             })
             .collect();
-        let walked: Vec<_> = walkers.into_iter().map(|walker| walker.join()).collect();
+        let walked: Vec<_> = walkers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
         is_over.store(true, Ordering::Relaxed);
         walked.into_iter().for_each(|result| result.unwrap());
         readers.into_iter().chain([reclaimer]).for_each(|thread| thread.join().unwrap());

@@ -465,3 +465,26 @@ fn a_missing_sync_of_a_deletion_is_noticed() {
     let removed = Some(Sync::Dir(DirChange::Removed));
     assert!((0..20).any(|seed| released_root_returns(seed, removed)), "nothing notices");
 }
+
+#[test]
+fn only_the_last_segment_can_be_torn() {
+    for seed in 0..20 {
+        let (dir, io) = (fast_dir(), SimIo::new(seed));
+        let options = Options { segment_bytes: 40_000, ..common::options() };
+        let open = || Store::open_on(Arc::new(io.clone()), dir.path(), options.clone()).unwrap();
+        let store = open();
+        let all = common::blocks(0..60, 1000);
+        io.fail_at(SyncMoment::Close);
+        assert!(all.chunks(5).any(|batch| store.put(batch).is_err()));
+        drop(store);
+        io.restart_machine();
+        // What was never synced may be gone, but nothing is taken for damage.
+        let store = open();
+        for block in &all {
+            let bytes = store.get(block.multihash()).unwrap();
+            assert!(bytes.is_none_or(|bytes| bytes == block.bytes()));
+        }
+        assert_eq!(store.lost_count(), 0, "seed {seed}");
+        common::assert_sound(&store);
+    }
+}

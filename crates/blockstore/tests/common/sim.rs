@@ -78,6 +78,8 @@ struct Disk {
     random: Random,
     /// The power fails after so many operations.
     left: Option<u64>,
+    /// The power fails at the first sync of this kind.
+    fatal: Option<SyncMoment>,
     is_off: bool,
     ignored: Option<Sync>,
     faults: Faults,
@@ -104,6 +106,7 @@ impl SimIo {
             durable_names: BTreeMap::new(),
             random,
             left: None,
+            fatal: None,
             is_off: false,
             ignored: None,
             faults: Faults::default(),
@@ -129,6 +132,11 @@ impl SimIo {
         self.disk().left = Some(operations);
     }
 
+    /// The power fails at the first sync of this kind.
+    pub(crate) fn fail_at(&self, moment: SyncMoment) {
+        self.disk().fatal = Some(moment);
+    }
+
     /// Nothing works from now on.
     pub(crate) fn halt(&self) {
         self.disk().is_off = true;
@@ -144,6 +152,7 @@ impl SimIo {
         let mut disk = self.disk();
         disk.is_off = false;
         disk.left = None;
+        disk.fatal = None;
     }
 
     /// The machine was without power: of what was not synced, any part is
@@ -152,6 +161,7 @@ impl SimIo {
         let mut disk = self.disk();
         disk.is_off = false;
         disk.left = None;
+        disk.fatal = None;
         disk.lose_names();
         for inode in 0..disk.inodes.len() {
             disk.lose_sectors(inode);
@@ -325,6 +335,7 @@ impl AppendFile for SimFile {
 
     fn sync(&self, moment: SyncMoment) -> io::Result<()> {
         let mut disk = self.io.disk();
+        disk.is_off |= disk.fatal == Some(moment);
         disk.step()?;
         if disk.faults.sync {
             // As Linux does: the pages count as written and are not.
