@@ -11,8 +11,7 @@ use hyper::{
 use super::{
     Shared,
     body::{Body, Place},
-    content,
-    headers,
+    content, headers,
     path::{self, ContentPath, Target},
     range::{self, Wanted},
     request::Asked,
@@ -78,7 +77,9 @@ async fn found(shared: Arc<Shared>, asked: Asked, path: ContentPath, place: Plac
 fn refused(error: &Unserved, only_if_cached: bool) -> Response<Body> {
     let status = match error {
         Unserved::NotHeld(_) if only_if_cached => StatusCode::PRECONDITION_FAILED,
-        Unserved::NotHeld(_) | Unserved::NoLink { .. } | Unserved::Undecodable { .. } => StatusCode::NOT_FOUND,
+        Unserved::NotHeld(_) | Unserved::NoLink { .. } | Unserved::Undecodable { .. } => {
+            StatusCode::NOT_FOUND
+        }
         Unserved::Denied(_) => StatusCode::GONE,
         Unserved::Inside(_) => StatusCode::NOT_IMPLEMENTED,
         Unserved::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,

@@ -138,6 +138,7 @@ struct Stream {
 enum Ahead {
     Reading(Reading),
     Read(Result<Turn, Unserved>),
+    Failed(Unserved),
     End,
 }
 
@@ -201,7 +202,14 @@ impl Stream {
                         self.ahead = read(self.readers.clone(), batches);
                     }
                 }
-                Ahead::Read(Ok((_, Err(error))) | Err(error)) => return Poll::Ready(Some(Err(error))),
+                Ahead::Read(Ok((_, Err(error))) | Err(error)) => {
+                    // The connection writes out what it has while it waits,
+                    // and drops it when the body fails: it waits once.
+                    self.ahead = Ahead::Failed(error);
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Ahead::Failed(error) => return Poll::Ready(Some(Err(error))),
                 Ahead::End => return Poll::Ready(None),
             }
         }

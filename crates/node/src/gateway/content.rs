@@ -36,7 +36,11 @@ const MAX_SNIFFS: usize = 4;
 ///
 /// # Errors
 /// When it cannot be served.
-pub(super) fn content(shared: &Shared, asked: &Asked, path: &ContentPath) -> Result<Response<Body>, Unserved> {
+pub(super) fn content(
+    shared: &Shared,
+    asked: &Asked,
+    path: &ContentPath,
+) -> Result<Response<Body>, Unserved> {
     let way = resolve::resolve(&shared.source, path)?;
     let found = Found { shared, asked, path, way };
     match asked.negotiated.format {
@@ -162,7 +166,13 @@ impl Found<'_> {
 
     /// A file, under the tag of `tagged`: its own CID, or that of the
     /// directory which it stands for.
-    fn file(&self, cid: &Cid, size: u64, tagged: &Cid, name: Option<&str>) -> Result<Response<Body>, Unserved> {
+    fn file(
+        &self,
+        cid: &Cid,
+        size: u64,
+        tagged: &Cid,
+        name: Option<&str>,
+    ) -> Result<Response<Body>, Unserved> {
         let by_name = self.asked.file_name().or(name).and_then(media::by_name);
         let media_type = by_name.unwrap_or_else(|| self.sniff(cid, size));
         let is_sandboxed = !self.path.is_origin && !media::is_passive(media_type);
@@ -280,8 +290,7 @@ impl Found<'_> {
         let (given, cid) = (self.asked.file_name(), cid.to_string());
         let is_download = self.asked.is_download();
         let kind = if is_download { "attachment" } else { "inline" };
-        (is_download || given.is_some())
-            .then(|| headers::disposition(kind, given.or(name).unwrap_or(&cid)))
+        (is_download || given.is_some()).then(|| headers::disposition(kind, given.or(name).unwrap_or(&cid)))
     }
 
     /// Where this was found, and whether another form of it was asked for.

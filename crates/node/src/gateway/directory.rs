@@ -104,7 +104,10 @@ pub(super) fn page(path: &ContentPath, gateway: &str, listing: &Listing) -> Stri
     page.push_str("</table>\n");
     if listing.is_cut {
         let shown = listing.entries.len();
-        let _ = write!(page, "<p>There are more than these {shown} entries. Ask for <code>?format=car&amp;dag-scope=entity</code> to have them all.</p>");
+        let _ = write!(
+            page,
+            "<p>There are more than these {shown} entries. Ask for <code>?format=car&amp;dag-scope=entity</code> to have them all.</p>"
+        );
     }
     page.push_str("</body></html>\n");
     page
@@ -170,11 +173,14 @@ mod tests {
             trailing_slash: true,
             is_origin: false,
         };
-        let listing = Listing { entries: vec![(name.into(), root), ("javascript:x".into(), root)], is_cut: true };
+        let listing =
+            Listing { entries: vec![(name.into(), root), ("javascript:x".into(), root)], is_cut: true };
         let page = page(&path, "", &listing);
         assert!(!page.contains("<script") && !page.contains("alert('"));
         assert!(page.contains("&quot;&gt;&lt;script&gt;alert(&#39;&amp;&#39;)"));
-        assert!(page.contains("href=\"/ipfs/bafkqaaa/%22%3E%3Cscript%3Ealert%28%27%26%27%29%3C%2Fscript%3E/javascript%3Ax\""));
+        assert!(page.contains(
+            "href=\"/ipfs/bafkqaaa/%22%3E%3Cscript%3Ealert%28%27%26%27%29%3C%2Fscript%3E/javascript%3Ax\""
+        ));
         assert!(page.contains("more than these 2 entries"));
     }
 }

@@ -41,7 +41,13 @@ impl Reader {
         Ok(Self { source, pending, lease, failed: None })
     }
 
-    fn visit(&mut self, cid: &Cid, size: u64, range: &Range<u64>, pieces: &mut Pieces) -> Result<(), Unserved> {
+    fn visit(
+        &mut self,
+        cid: &Cid,
+        size: u64,
+        range: &Range<u64>,
+        pieces: &mut Pieces,
+    ) -> Result<(), Unserved> {
         let block = self.source.block(cid)?;
         let Some(file) = walk::part(cid, size, &block)? else {
             // The range lies within the size, which is the block's.
@@ -64,7 +70,8 @@ impl Reader {
             if pieces.bytes() >= BATCH_BYTES {
                 break;
             }
-            let Some(Visit { cid, below: Below::Part { size, range } }) = self.pending.pop(&mut self.lease) else {
+            let Some(Visit { cid, below: Below::Part { size, range } }) = self.pending.pop(&mut self.lease)
+            else {
                 return Ok(true);
             };
             self.visit(&cid, size, &range, pieces)?;

@@ -67,8 +67,7 @@ impl Document {
     /// Whether its bytes may be sent as those of `other`: every DAG-JSON is
     /// JSON, every DAG-CBOR is CBOR.
     pub(super) fn is_also(self, other: Self) -> bool {
-        self == other
-            || matches!((self, other), (Self::DagJson, Self::Json) | (Self::DagCbor, Self::Cbor))
+        self == other || matches!((self, other), (Self::DagJson, Self::Json) | (Self::DagCbor, Self::Cbor))
     }
 
     /// Its name as a format, which ends its ETag too.
@@ -241,7 +240,8 @@ fn accepted<'a>(accept: &[&'a str]) -> Option<(Kind, &'a str)> {
 fn media_type(text: &str) -> Option<(Kind, &str)> {
     let (name, parameters) = text.split_once(';').unwrap_or((text, ""));
     let name = name.trim();
-    let documents = Document::ALL.into_iter().map(|document| (document.media_type(), Kind::Document(document)));
+    let documents =
+        Document::ALL.into_iter().map(|document| (document.media_type(), Kind::Document(document)));
     let known = [(RAW, Kind::Raw), (CAR, Kind::Car)].into_iter().chain(documents);
     let kind = known.into_iter().find(|(known, _)| name.eq_ignore_ascii_case(known))?.1;
     Some((kind, parameters))

@@ -116,7 +116,10 @@ mod tests {
         let check = |name: &str, expected: &str| assert_eq!(disposition("inline", name), expected, "{name}");
         check("a b.txt", "inline; filename=\"a b.txt\"");
         check("\"\r\n/../x\\", "inline; filename=\"____.._x_\"");
-        check("testтест.pdf", "inline; filename=\"test____.pdf\"; filename*=UTF-8''test%D1%82%D0%B5%D1%81%D1%82.pdf");
+        check(
+            "testтест.pdf",
+            "inline; filename=\"test____.pdf\"; filename*=UTF-8''test%D1%82%D0%B5%D1%81%D1%82.pdf",
+        );
         assert!(disposition("inline", &"é".repeat(10_000)).len() < 1_200);
     }
 }

@@ -22,7 +22,8 @@ const MAX_CONNECTIONS: usize = 1_024;
 /// For a request's head, the wait for the next one on a kept connection
 /// included.
 const HEAD_TIME: Duration = Duration::from_secs(30);
-/// Bytes of a request's head. A path of 128 names and a few cookies fit.
+/// Bytes of a request's head, about: what came in one read is looked at. A
+/// path of 128 names and a few cookies fit.
 const MAX_HEAD: usize = 32 << 10;
 /// Headers of a request.
 const MAX_HEADERS: usize = 64;

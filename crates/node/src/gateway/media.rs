@@ -144,7 +144,8 @@ const BY_MAGIC: &[(usize, &[u8], &str)] = &[
 /// The type that the first bytes of a file suggest; `is_all` where there are
 /// no more.
 pub(super) fn sniff(first: &[u8], is_all: bool) -> &'static str {
-    let magic = BY_MAGIC.iter().find(|(at, bytes, _)| first.get(*at..).is_some_and(|rest| rest.starts_with(bytes)));
+    let magic =
+        BY_MAGIC.iter().find(|(at, bytes, _)| first.get(*at..).is_some_and(|rest| rest.starts_with(bytes)));
     if let Some((.., media_type)) = magic {
         return media_type;
     }

@@ -93,6 +93,10 @@ impl Gateway {
     /// # Errors
     /// When the address cannot be had.
     pub async fn bind(settings: Settings, held: Held) -> Result<Self, BindError> {
+        Self::with_places(settings, held, MAX_REQUESTS).await
+    }
+
+    async fn with_places(settings: Settings, held: Held, places: usize) -> Result<Self, BindError> {
         let Settings { address, domain } = settings;
         let bound = listener::Listener::bind(address).await;
         let listener = bound.map_err(|source| BindError { address, source })?;
@@ -104,7 +108,7 @@ impl Gateway {
             domain: domain.map(|domain| domain.trim_matches('.').to_ascii_lowercase()),
             readers: body::Readers::default(),
             budget: budget::Budget::default(),
-            places: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            places: Arc::new(Semaphore::new(places)),
         };
         tasks.spawn(listener.serve(Arc::new(shared), stopping.clone()));
         tasks.close();

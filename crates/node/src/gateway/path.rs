@@ -195,7 +195,11 @@ mod tests {
     fn paths_are_decoded_by_segment() {
         let check = |path: &str, names: &[&str], slash, named: &str| {
             let content = content(None, "127.0.0.1:8071", &format!("/ipfs/{V0}{path}"));
-            assert_eq!((&content.segments[..], content.trailing_slash), (&names.map_owned()[..], slash), "{path}");
+            assert_eq!(
+                (&content.segments[..], content.trailing_slash),
+                (&names.map_owned()[..], slash),
+                "{path}"
+            );
             assert_eq!(content.named(), format!("/ipfs/{V0}{named}"));
         };
         check("", &[], false, "");
@@ -255,7 +259,9 @@ mod tests {
 
     #[test]
     fn hostile_paths_are_refused() {
-        for path in ["/ipfs/nonsense", "/ipfs/", &format!("/ipfs/{}", "b".repeat(1000)), &format!("/ipfs/{V0}/%ff")] {
+        for path in
+            ["/ipfs/nonsense", "/ipfs/", &format!("/ipfs/{}", "b".repeat(1000)), &format!("/ipfs/{V0}/%ff")]
+        {
             assert!(matches!(target(None, "h", path, true), Target::Invalid(_)), "{path}");
         }
         let deep = format!("/ipfs/{V0}{}", "/a".repeat(MAX_SEGMENTS + 1));

@@ -150,7 +150,9 @@ impl Pending {
         }
         level.packed.shrink_to_fit();
         if !lease.take(level.cost()) {
-            return Err(Unserved::Limit("this DAG is too wide and deep to be walked at once; ask for parts of it"));
+            return Err(Unserved::Limit(
+                "this DAG is too wide and deep to be walked at once; ask for parts of it",
+            ));
         }
         self.levels.push(level);
         Ok(())

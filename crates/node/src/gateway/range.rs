@@ -62,8 +62,7 @@ mod tests {
 
     #[test]
     fn ranges_follow_rfc_9110() {
-        let check =
-            |header: &str, expected| assert_eq!(wanted(Some(header), 100), expected, "{header}");
+        let check = |header: &str, expected| assert_eq!(wanted(Some(header), 100), expected, "{header}");
         check("bytes=0-0", Wanted::Part(0..1));
         check("bytes=10-", Wanted::Part(10..100));
         check("bytes=-10", Wanted::Part(90..100));

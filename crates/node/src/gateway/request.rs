@@ -56,8 +56,9 @@ impl Asked {
             if_none_match: joined(headers, &header::IF_NONE_MATCH),
             if_range: text(headers, &header::IF_RANGE),
             range: text(headers, &header::RANGE),
-            only_if_cached: joined(headers, &header::CACHE_CONTROL)
-                .is_some_and(|list| list.split(',').any(|part| part.trim().eq_ignore_ascii_case("only-if-cached"))),
+            only_if_cached: joined(headers, &header::CACHE_CONTROL).is_some_and(|list| {
+                list.split(',').any(|part| part.trim().eq_ignore_ascii_case("only-if-cached"))
+            }),
             is_service_worker: text(headers, &SERVICE_WORKER).is_some_and(|value| value == "script"),
             is_https: text(headers, &forwarded).is_some_and(|value| value.eq_ignore_ascii_case("https")),
         })

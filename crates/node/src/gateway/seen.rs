@@ -56,7 +56,9 @@ impl Seen {
         };
         if let Some(note) = note {
             if !lease.take(ENTRY_BYTES) {
-                return Err(Unserved::Limit("too many blocks for a CAR without duplicates; ask for dups=y, or for parts of it"));
+                return Err(Unserved::Limit(
+                    "too many blocks for a CAR without duplicates; ask for dups=y, or for parts of it",
+                ));
             }
             self.entries.insert(note);
         }

@@ -34,7 +34,9 @@ pub(super) enum Unserved {
         parent: Cid,
     },
     /// The path ends inside a document, at something that is no link.
-    #[error("the path ends inside the document {0}, at something that is no link; ask for the document itself")]
+    #[error(
+        "the path ends inside the document {0}, at something that is no link; ask for the document itself"
+    )]
     Inside(Cid),
     /// The block cannot be decoded.
     #[error("the block {cid} cannot be decoded: {reason}")]

@@ -39,7 +39,11 @@ impl Watched {
         Self { socket, deadline: Box::pin(tokio::time::sleep(patience)), patience, taken: None }
     }
 
-    fn watch(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn watch(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(Ok(bytes)) => {
                 self.taken = self.taken.map(|taken| taken + bytes).filter(|taken| *taken < PROGRESS);
@@ -69,7 +73,11 @@ impl AsyncRead for Watched {
 }
 
 impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write(context, bytes);
         self.watch(context, written)
     }
@@ -109,7 +117,8 @@ mod tests {
 
     async fn pair(patience: Duration) -> (Watched, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let client = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
+        let client =
+            TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
         (Watched::with_patience(listener.accept().await.expect("a connection").0, patience), client)
     }
 
