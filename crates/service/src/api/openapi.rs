@@ -1,5 +1,7 @@
 //! The OpenAPI document, generated from the handlers.
 
+#![allow(unused_qualifications, reason = "the derives write them")]
+
 use axum::{
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
