@@ -26,6 +26,8 @@ pub(crate) struct Node<K> {
     pub(crate) key: K,
     /// Whose link it is.
     pub(crate) frame: FrameId,
+    /// Which of its links.
+    pub(crate) index: u32,
 }
 
 /// Links `next..count` of a frame.
@@ -39,6 +41,14 @@ pub(crate) struct Span {
     pub(crate) count: u32,
     /// From the label of one link to that of the following.
     stride: Label,
+}
+
+/// What stood last.
+pub(crate) enum Last<K> {
+    /// A link that was asked for.
+    Node(Node<K>),
+    /// Links that were not.
+    Span(Span),
 }
 
 /// What stands first.
@@ -84,6 +94,40 @@ impl<K> Agenda<K> {
         let stride = self.stride(after, count);
         debug_assert!(stride > 0 && count > 0, "insert asks has_room first");
         self.spans.insert(after + stride, Span { frame, next: 0, count, stride });
+    }
+
+    /// Puts the links `next..count` of a frame behind everything else, with
+    /// room left for as many again.
+    pub(crate) fn append(&mut self, frame: FrameId, next: u32, count: u32) {
+        let last_node = self.nodes.last_key_value().map_or(0, |(&label, _)| label);
+        let last_link = |(&label, span): (&Label, &Span)| label + span.stride * Label::from(span.count - span.next);
+        let last = self.spans.last_key_value().map_or(0, last_link).max(last_node);
+        let stride = (Label::MAX - last) / (2 * Label::from(count - next) + 1);
+        debug_assert!(stride > 0, "the caller makes room first");
+        self.spans.insert(last + stride, Span { frame, next, count, stride });
+    }
+
+    /// Whether so many links can be appended, one after the other.
+    pub(crate) fn has_room_behind(&self) -> bool {
+        let node = self.nodes.last_key_value().map_or(0, |(&label, _)| label);
+        let span = self.spans.last_key_value().map_or(0, |(&label, span)| {
+            label + span.stride * Label::from(span.count - span.next)
+        });
+        Label::MAX - node.max(span) > Label::MAX >> 64
+    }
+
+    /// Takes what stands last, if it stands at or behind a label.
+    pub(crate) fn pop_last(&mut self, from: Label) -> Option<Last<K>> {
+        let node = self.nodes.last_key_value().map(|(&label, _)| label);
+        let span = self.spans.last_key_value().map(|(&label, _)| label);
+        if node.max(span)? < from {
+            return None;
+        }
+        if node > span {
+            self.nodes.pop_last().map(|(_, node)| Last::Node(node))
+        } else {
+            self.spans.pop_last().map(|(_, span)| Last::Span(span))
+        }
     }
 
     /// Takes the first link off the first span: whose it is, and whether it

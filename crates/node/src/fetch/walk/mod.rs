@@ -13,6 +13,7 @@
 //! up. A block of a codec whose links are unknown is a leaf.
 
 mod agenda;
+mod far;
 mod links;
 mod visited;
 
@@ -26,7 +27,8 @@ use pinfold_core::content::{self, BlockCid, Cid};
 use pinfold_core::manifest::{self, NO_PARENT};
 use pinfold_core::policy;
 
-use agenda::{Agenda, FrameId, Head, Label, Node};
+use agenda::{Agenda, FrameId, Head, Label, Last, Node};
+use far::{Far, FarSpan};
 use visited::{Visit, Visited};
 
 pub(crate) use links::{Links, normal};
@@ -47,6 +49,9 @@ pub struct Limits {
     pub ahead: usize,
     /// Memory for links not yet looked up, in bytes.
     pub link_memory: usize,
+    /// Blocks with links left to look up that are at hand; those of further
+    /// ones are written small.
+    pub spans: usize,
 }
 
 impl Default for Limits {
@@ -55,9 +60,11 @@ impl Default for Limits {
             blocks: policy::MAX_BLOCKS,
             depth: policy::MAX_DEPTH,
             nesting: policy::MAX_IDENTITY_NESTING,
-            // 4 GiB of the usual 256 KiB blocks behind one that is late.
-            ahead: 1 << 14,
+            // 1 GiB of the usual 256 KiB blocks behind one that is late, at
+            // some 500 bytes of memory each.
+            ahead: 1 << 12,
             link_memory: 4 << 20,
+            spans: 1 << 13,
         }
     }
 }
@@ -128,6 +135,8 @@ struct Frame {
     parent: u64,
     depth: u32,
     nesting: u32,
+    /// Whether its block is still to be consumed.
+    is_owned: bool,
     /// Nodes, a span and an owner that refer to this frame.
     live: u32,
 }
@@ -161,6 +170,8 @@ pub(crate) struct Walk {
     decode: DecodeInline,
     visited: Visited,
     agenda: Agenda<Link>,
+    /// What comes behind the agenda's end.
+    far: Far,
     frames: Vec<Option<Frame>>,
     free: Vec<FrameId>,
     link_memory: usize,
@@ -186,6 +197,7 @@ impl Walk {
             decode,
             visited: Visited::new(),
             agenda: Agenda::new(),
+            far: Far::default(),
             frames: Vec::new(),
             free: Vec::new(),
             link_memory: 0,
@@ -233,7 +245,7 @@ impl Walk {
 
     /// Whether everything is consumed.
     pub(crate) fn is_done(&self) -> bool {
-        self.agenda.head() == Head::End
+        self.agenda.head() == Head::End && self.far.is_empty()
     }
 
     /// The manifest, once [`is_done`](Self::is_done).
@@ -253,7 +265,13 @@ impl Walk {
         denied: &dyn Fn(&Cid) -> bool,
         out: &mut Vec<BlockCid>,
     ) -> Result<Ahead, WalkError> {
+        if self.agenda.spans.len() > self.limits.spans {
+            self.put_far();
+        }
         for _ in 0..STEPS {
+            if self.agenda.spans.is_empty() {
+                self.bring_near();
+            }
             let Some((&label, &span)) = self.agenda.spans.first_key_value() else { return Ok(Ahead::Wait) };
             let is_head = self.agenda.head() == Head::Span(label);
             if self.agenda.nodes.len() >= self.limits.ahead && !is_head {
@@ -276,7 +294,7 @@ impl Walk {
                 }
                 out.push(content::block_cid(&cid).ok_or(WalkError::Digest(cid))?);
             }
-            self.ask(cid, label, span.frame)?;
+            self.ask(cid, label, span.frame, span.next)?;
         }
         Ok(Ahead::Again)
     }
@@ -343,12 +361,12 @@ impl Walk {
     }
 
     /// Turns the first link of the first span into a node.
-    fn ask(&mut self, cid: Cid, label: Label, frame: FrameId) -> Result<(), WalkError> {
+    fn ask(&mut self, cid: Cid, label: Label, frame: FrameId, index: u32) -> Result<(), WalkError> {
         self.frame_mut(frame).live += 1;
         self.advance();
         self.names += 1;
         let id = self.names;
-        self.agenda.nodes.insert(label, Node { key: Link { id, cid }, frame });
+        self.agenda.nodes.insert(label, Node { key: Link { id, cid }, frame, index });
         let pending = self.pending.entry(cid).or_insert(Pending { owner: id, label, found: None });
         (pending.owner, pending.label) = (id, label);
         if let (Some(data), true) = (content::inline_data(&cid), pending.found.is_none()) {
@@ -387,6 +405,76 @@ impl Walk {
         frame
     }
 
+    /// Writes the last half of the agenda small.
+    fn put_far(&mut self) {
+        let Some(from) = self.agenda.spans.keys().nth(self.limits.spans / 2).copied() else { return };
+        while let Some(last) = self.agenda.pop_last(from) {
+            let (frame, next, count) = match last {
+                Last::Span(span) => (span.frame, span.next, span.count),
+                Last::Node(node) => {
+                    self.forget(&node.key);
+                    (node.frame, node.index, node.index + 1)
+                }
+            };
+            let &Frame { source, parent, depth, nesting, is_owned, .. } = self.frame(frame);
+            if is_owned {
+                // Its block is not consumed, and brings its links again.
+                self.close(&source, frame);
+            } else {
+                self.far.push(&FarSpan { source, parent, depth, nesting, next, count });
+            }
+            self.leave(frame);
+        }
+    }
+
+    /// Forgets that a node's block was asked for: when the node is asked for
+    /// again, the store has it.
+    fn forget(&mut self, link: &Link) {
+        if self.pending.get(&link.cid).is_none_or(|pending| pending.owner != link.id) {
+            return;
+        }
+        let found = self.pending.remove(&link.cid).and_then(|pending| pending.found);
+        let Some(found) = found else { return };
+        if content::inline_data(&link.cid).is_none() {
+            self.ahead.blocks -= 1;
+            self.ahead.bytes -= u64::from(found.length);
+        }
+        if let Some((_, frame)) = found.expanded {
+            self.disown(frame);
+        }
+    }
+
+    /// The links of a block that is not consumed are gone from the agenda, at
+    /// least in part.
+    fn close(&mut self, source: &Cid, frame: FrameId) {
+        let found = self.pending.get_mut(source).and_then(|pending| pending.found.as_mut());
+        if let Some(found) = found.filter(|found| found.expanded.is_some_and(|(_, open)| open == frame)) {
+            found.expanded = None;
+        }
+        self.disown(frame);
+    }
+
+    /// The owner of a frame refers to it no longer.
+    fn disown(&mut self, frame: FrameId) {
+        let owned = self.frame_mut(frame);
+        if std::mem::take(&mut owned.is_owned) {
+            self.leave(frame);
+        }
+    }
+
+    /// Takes back what comes next of what was put far.
+    fn bring_near(&mut self) {
+        for _ in 0..(self.limits.spans / 4).max(1) {
+            if !self.agenda.has_room_behind() {
+                return;
+            }
+            let Some(FarSpan { source, parent, depth, nesting, next, count }) = self.far.pop() else { return };
+            let frame = self.add_frame(source, None, depth, nesting, 1);
+            self.frame_mut(frame).parent = parent;
+            self.agenda.append(frame, next, count);
+        }
+    }
+
     fn consume_block(&mut self, label: Label, cid: Cid) -> Result<(), WalkError> {
         let node = &self.agenda.nodes[&label];
         let (id, above) = (node.key.id, node.frame);
@@ -395,19 +483,18 @@ impl Walk {
         let found = self.pending.get_mut(&cid).and_then(|pending| pending.found.take());
         let found = found.expect("consume looked before");
         let parent = self.note(&cid, &found, above, inline)?;
-        match found.expanded {
-            Some((by, frame)) if by == id => {
-                self.frame_mut(frame).parent = parent;
-                self.leave(frame);
-            }
-            // Its links stand behind a later node that was known first. They
-            // belong here; there they will have been visited.
-            Some((_, frame)) => {
-                self.leave(frame);
-                let frame = self.open(&cid, None, found.links, 1);
-                self.frame_mut(frame).parent = parent;
-            }
-            None => {}
+        let here = found.expanded.filter(|(by, _)| *by == id).map(|(_, frame)| frame);
+        if let Some(frame) = here {
+            self.frame_mut(frame).parent = parent;
+        } else if found.links > 0 {
+            // Its links stand behind a later node that was known first, where
+            // they will have been visited; or they were put far. They belong
+            // here.
+            let frame = self.open(&cid, None, found.links, 1);
+            self.frame_mut(frame).parent = parent;
+        }
+        if let Some((_, frame)) = found.expanded {
+            self.disown(frame);
         }
         self.pending.remove(&cid);
         Ok(())
@@ -475,7 +562,8 @@ impl Walk {
     ) -> FrameId {
         let memory = links.as_ref().map_or(0, Links::memory);
         self.link_memory += memory;
-        let frame = Frame { source, links, memory, parent: NO_PARENT, depth, nesting, live };
+        let is_owned = live > 1;
+        let frame = Frame { source, links, memory, parent: NO_PARENT, depth, nesting, is_owned, live };
         if let Some(id) = self.free.pop() {
             self.frames[id] = Some(frame);
             return id;
