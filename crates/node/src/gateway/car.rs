@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn a_header_is_canonical_dag_cbor() {
         let expected = [
-            &[0x17 + 0x00, 0xa2, 0x65][..],
+            &[0x17, 0xa2, 0x65][..],
             b"roots",
             &[0x81, 0xd8, 0x2a, 0x45, 0, 1, 0x55, 0, 0, 0x67],
             b"version",

@@ -78,7 +78,7 @@ impl Found<'_> {
             let range = range.start as usize..range.end as usize;
             // The index and the block agree on its length, or it is damaged.
             let part = block.get(range).map(|part| block.slice_ref(part));
-            part.map(Body::full).ok_or(Unserved::NotHeld(*cid))
+            part.map(Body::full).ok_or(Unserved::NotHeld(Box::new(*cid)))
         })
     }
 
@@ -155,7 +155,7 @@ impl Found<'_> {
             Some(Codec::Raw) => self.file(&last, self.shared.source.size(&last)?, &last, self.name()),
             Some(Codec::DagPb) => match self.shared.source.node(&last)? {
                 Node::File(file) => self.file(&last, file.size(), &last, self.name()),
-                Node::Symlink(target) => self.symlink(target),
+                Node::Symlink(target) => self.symlink(&target),
                 directory => self.directory(directory),
             },
             _ => Err(Unserved::NotAcceptable(format!(
@@ -220,7 +220,7 @@ impl Found<'_> {
         media::sniff(&first, first.len() as u64 == size)
     }
 
-    fn symlink(&self, target: Vec<u8>) -> Result<Response<Body>, Unserved> {
+    fn symlink(&self, target: &[u8]) -> Result<Response<Body>, Unserved> {
         let entity = Entity { media_type: "inode/symlink".into(), ..self.entity(target.len() as u64) };
         entity.answer(self.asked, self.headers(), |range| {
             Ok(Body::full(target[range.start as usize..range.end as usize].to_vec()))

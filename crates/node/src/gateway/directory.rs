@@ -54,7 +54,10 @@ pub(super) fn list(source: &Source, directory: Node) -> Result<Listing, Unserved
         }
         read += 1;
         let Node::Shard(shard) = source.node(&cid)? else {
-            return Err(Unserved::Undecodable { cid, reason: "it is no shard of a directory".into() });
+            return Err(Unserved::Undecodable {
+                cid: Box::new(cid),
+                reason: "it is no shard of a directory".into(),
+            });
         };
         listing.extend(shard.entries());
         // No more than are read at all need to wait.

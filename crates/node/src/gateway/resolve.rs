@@ -106,7 +106,10 @@ fn find(
         };
         passed(&cid);
         let Node::Shard(next) = source.node(&cid)? else {
-            return Err(Unserved::Undecodable { cid, reason: "it is no shard of a directory".into() });
+            return Err(Unserved::Undecodable {
+                cid: Box::new(cid),
+                reason: "it is no shard of a directory".into(),
+            });
         };
         below = next;
         (shard, level) = (&below, level + 1);
@@ -123,11 +126,11 @@ fn follow_link(way: &mut Way, block: &Bytes, names: &[String]) -> Result<usize, 
             way.go(cid);
             Ok(used)
         }
-        Some(ipld::Found::Value) => Err(Unserved::Inside(here)),
+        Some(ipld::Found::Value) => Err(Unserved::Inside(Box::new(here))),
         None => Err(no_link(&names.join("/"), &here)),
     }
 }
 
 fn no_link(name: &str, parent: &Cid) -> Unserved {
-    Unserved::NoLink { name: name.to_owned(), parent: *parent }
+    Unserved::NoLink { name: name.to_owned(), parent: Box::new(*parent) }
 }

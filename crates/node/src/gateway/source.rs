@@ -16,33 +16,34 @@ pub(super) struct Source {
     held: Held,
 }
 
-/// Why content cannot be served. The text goes to the client.
+/// Why content cannot be served. The text goes to the client. CIDs are boxed:
+/// they are large, and errors rare.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unserved {
     /// The block is not held.
     #[error("the block {0} is not held here, and this gateway fetches nothing; pin its root first")]
-    NotHeld(Cid),
+    NotHeld(Box<Cid>),
     /// It is denied, whether it is held or not.
     #[error("{0} is on this node's denylist")]
-    Denied(Cid),
+    Denied(Box<Cid>),
     /// The path has a name that its parent does not.
     #[error("there is no link named {name:?} under {parent}")]
     NoLink {
         /// The name that is missing.
         name: String,
         /// The block without it.
-        parent: Cid,
+        parent: Box<Cid>,
     },
     /// The path ends inside a document, at something that is no link.
     #[error(
         "the path ends inside the document {0}, at something that is no link; ask for the document itself"
     )]
-    Inside(Cid),
+    Inside(Box<Cid>),
     /// The block cannot be decoded.
     #[error("the block {cid} cannot be decoded: {reason}")]
     Undecodable {
         /// The block.
-        cid: Cid,
+        cid: Box<Cid>,
         /// Why not.
         reason: String,
     },
@@ -65,11 +66,11 @@ pub(super) enum Unserved {
 
 impl Unserved {
     pub(super) fn link(cid: &Cid, error: BlockError) -> Self {
-        Self::Undecodable { cid: *cid, reason: error.to_string() }
+        Self::Undecodable { cid: Box::new(*cid), reason: error.to_string() }
     }
 
     pub(super) fn unixfs(cid: &Cid, error: UnixFsError) -> Self {
-        Self::Undecodable { cid: *cid, reason: error.to_string() }
+        Self::Undecodable { cid: Box::new(*cid), reason: error.to_string() }
     }
 
     /// A word for metrics.
@@ -97,8 +98,8 @@ impl Source {
         if let Some(data) = content::inline_data(cid) {
             return Ok(Bytes::copy_from_slice(data));
         }
-        let block = content::block_cid(cid).ok_or(Unserved::NotHeld(*cid))?;
-        self.held.store().get(block.hash())?.ok_or(Unserved::NotHeld(*cid))
+        let block = content::block_cid(cid).ok_or(Unserved::NotHeld(Box::new(*cid)))?;
+        self.held.store().get(block.hash())?.ok_or(Unserved::NotHeld(Box::new(*cid)))
     }
 
     /// A block's length in bytes, from the index alone.
@@ -107,8 +108,8 @@ impl Source {
         if let Some(data) = content::inline_data(cid) {
             return Ok(data.len() as u64);
         }
-        let block = content::block_cid(cid).ok_or(Unserved::NotHeld(*cid))?;
-        self.held.store().size(block.hash())?.ok_or(Unserved::NotHeld(*cid))
+        let block = content::block_cid(cid).ok_or(Unserved::NotHeld(Box::new(*cid)))?;
+        self.held.store().size(block.hash())?.ok_or(Unserved::NotHeld(Box::new(*cid)))
     }
 
     /// A block as a part of a file or directory.
@@ -119,6 +120,6 @@ impl Source {
 
     /// Refuses what the denylist names, by CID or by path.
     pub(super) fn allow(&self, cid: &Cid, path: &str) -> Result<(), Unserved> {
-        if self.held.is_denied(cid, path) { Err(Unserved::Denied(*cid)) } else { Ok(()) }
+        if self.held.is_denied(cid, path) { Err(Unserved::Denied(Box::new(*cid))) } else { Ok(()) }
     }
 }

@@ -185,5 +185,5 @@ pub(super) fn part(
 }
 
 fn wrong(cid: &Cid, reason: &str) -> Unserved {
-    Unserved::Undecodable { cid: *cid, reason: reason.into() }
+    Unserved::Undecodable { cid: Box::new(*cid), reason: reason.into() }
 }
