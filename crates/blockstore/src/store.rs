@@ -402,11 +402,12 @@ impl Store {
         self.inner().lost.load(Ordering::Relaxed)
     }
 
-    /// The keys of the held roots whose lists have any of `multihashes`.
+    /// The keys of the held roots whose lists have any of `multihashes`, and of
+    /// those whose lists are damaged: they are in [`RootState::Fetching`] then.
     /// Reads every list: for repairs, not for every day.
     ///
     /// # Errors
-    /// [`Error::Index`], [`Error::Damaged`].
+    /// [`Error::Index`], [`Error::Io`].
     pub fn roots_with(&self, multihashes: &[Multihash]) -> Result<Vec<Vec<u8>>, Error> {
         let wanted: HashSet<Vec<u8>> = multihashes.iter().map(Multihash::to_bytes).collect();
         let mut roots = Vec::new();
@@ -416,14 +417,26 @@ impl Store {
             let Some(held) = entry.root.held else {
                 continue;
             };
-            for multihash in self.list_of(held) {
-                if wanted.contains(&multihash?.to_bytes()) {
-                    roots.push(key[1..].to_vec());
-                    break;
-                }
+            let walk = held.walk;
+            let affected = match self.lists_any(held, &wanted) {
+                // What it lists is unknown, so it is walked again as a whole.
+                Err(Error::Damaged { .. }) => self.inner().unhold(walk)?,
+                other => other?,
+            };
+            if affected {
+                roots.push(key[1..].to_vec());
             }
         }
         Ok(roots)
+    }
+
+    fn lists_any(&self, held: HeldList, wanted: &HashSet<Vec<u8>>) -> Result<bool, Error> {
+        for multihash in self.list_of(held) {
+            if wanted.contains(&multihash?.to_bytes()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Rereads every block and recomputes checksum and multihash, at most

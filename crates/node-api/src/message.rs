@@ -148,10 +148,15 @@ pub enum EventKind {
         /// When the next one begins, in milliseconds since 1970.
         next_attempt_ms: Option<i64>,
     },
-    /// Asks that the fetch may hold this many bytes in all.
+    /// Asks that the fetch may hold this many bytes in all. It is answered
+    /// with the old total where there is no room for more, and refused where
+    /// the fetch cannot go on with that.
     WantGrant {
-        /// The new total.
+        /// The new total that would do for a while.
         bytes: u64,
+        /// The total without which the fetch stands still; 0 while it moves.
+        #[serde(default)]
+        least: u64,
     },
     /// Every block is held durably.
     Stored {

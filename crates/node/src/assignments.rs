@@ -371,7 +371,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         {
             let assignments = Assignments::open(dir.path()).unwrap();
-            let noted = assignments.note(vec![assignment(7, 1), assignment(-3, 1)], &[release(9, 4)]).unwrap();
+            let noted =
+                assignments.note(vec![assignment(7, 1), assignment(-3, 1)], &[release(9, 4)]).unwrap();
             assert_eq!(noted.len(), 3);
             assert_eq!(noted[0].origins.len(), MAX_ORIGINS);
         }

@@ -24,10 +24,8 @@ pub fn check(data: &Path) -> Result<Checked, blockstore::Error> {
     let scrubbed = store.scrub(u64::MAX, || false)?;
     let mut differences: Vec<String> = store.check()?.examples.iter().map(sentence).collect();
     if scrubbed.lost > 0 {
-        differences.push(format!(
-            "{} blocks are damaged; they are fetched again when the node runs",
-            scrubbed.lost
-        ));
+        differences
+            .push(format!("{} blocks are damaged; they are fetched again when the node runs", scrubbed.lost));
     }
     Ok(Checked { blocks: scrubbed.blocks, differences })
 }
@@ -38,7 +36,9 @@ fn sentence(difference: &Difference) -> String {
             format!("the block {multihash:?} has {stored} references noted, {counted} counted")
         }
         Difference::Missing { multihash } => {
-            format!("the block {multihash:?} of a held root is missing; it is fetched again when the node runs")
+            format!(
+                "the block {multihash:?} of a held root is missing; it is fetched again when the node runs"
+            )
         }
         Difference::Sum { what, stored, counted } => format!("{what}: {stored} noted, {counted} counted"),
     }

@@ -24,7 +24,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Other contents.
-    #[error("the node's key {0} does not have 32 bytes; restore it from a backup, or remove it to become a new node")]
+    #[error(
+        "the node's key {0} does not have 32 bytes; restore it from a backup, or remove it to become a new node"
+    )]
     Form(String),
 }
 
@@ -76,10 +78,7 @@ impl Identity {
     pub fn from_secret(secret: [u8; 32]) -> Self {
         let mut copy = secret;
         let key = ed25519::SecretKey::try_from_bytes(&mut copy).expect("any 32 bytes are an Ed25519 secret");
-        Self {
-            signing: SigningKey::from_bytes(&secret),
-            keypair: Keypair::from(ed25519::Keypair::from(key)),
-        }
+        Self { signing: SigningKey::from_bytes(&secret), keypair: Keypair::from(ed25519::Keypair::from(key)) }
     }
 
     fn read(mut file: std::fs::File, path: &Path) -> Result<Self, Error> {

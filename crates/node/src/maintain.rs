@@ -58,7 +58,9 @@ async fn reclaim(store: Store, every: Duration, cancel: CancellationToken) {
                 tracing::info!(blocks, bytes, segments, "unreferenced blocks were removed");
             }
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::error!(%error, "unreferenced blocks cannot be removed; tried again later"),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "unreferenced blocks cannot be removed; tried again later")
+            }
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
@@ -70,7 +72,12 @@ async fn scrub(store: Store, bytes_per_second: u64, cancel: CancellationToken) {
         let work = move || store.scrub(bytes_per_second, || stop.is_cancelled());
         match tokio::task::spawn_blocking(work).await {
             Ok(Ok(done)) => {
-                tracing::info!(blocks = done.blocks, bytes = done.bytes, lost = done.lost, "blocks were reread");
+                tracing::info!(
+                    blocks = done.blocks,
+                    bytes = done.bytes,
+                    lost = done.lost,
+                    "blocks were reread"
+                );
             }
             Ok(Err(error)) => tracing::error!(%error, "the blocks cannot be reread; tried again later"),
             Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -116,10 +123,15 @@ fn lost_by_root(store: &Store) -> Result<Vec<(ContentKey, u64)>, pinfold_blockst
     let multihashes: Vec<_> = lost.iter().copied().collect();
     let mut roots = Vec::new();
     for key in store.roots_with(&multihashes)? {
-        let Some(list) = store.list(&key)? else { continue };
         let mut blocks = 0;
-        for multihash in list {
-            blocks += u64::from(lost.contains(&multihash?));
+        match store.list(&key)? {
+            Some(list) => {
+                for multihash in list {
+                    blocks += u64::from(lost.contains(&multihash?));
+                }
+            }
+            // Its list is damaged too: any of them may be its own.
+            None => blocks = lost.len() as u64,
         }
         roots.extend(ContentKey::from_bytes(&key).ok().map(|key| (key, blocks)));
     }

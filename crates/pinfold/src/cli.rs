@@ -192,8 +192,13 @@ pub(crate) struct NodeArgs {
     #[arg(long, env = "PINFOLD_GATEWAY_DOMAIN", value_name = "DOMAIN")]
     pub(crate) gateway_domain: Option<String>,
     /// Multiaddrs that the IPFS peer listens on
-    #[arg(long, env = "PINFOLD_SWARM", default_value = "/ip4/127.0.0.1/tcp/4071", value_delimiter = ',',
-          value_name = "MULTIADDR")]
+    #[arg(
+        long,
+        env = "PINFOLD_SWARM",
+        default_value = "/ip4/127.0.0.1/tcp/4071",
+        value_delimiter = ',',
+        value_name = "MULTIADDR"
+    )]
     pub(crate) swarm: Vec<String>,
     /// Multiaddrs told to others instead of those listened on
     #[arg(long, env = "PINFOLD_ANNOUNCE", value_delimiter = ',', value_name = "MULTIADDR")]
@@ -369,8 +374,13 @@ pub(crate) enum AccountCommand {
 #[derive(Debug, Args)]
 pub(crate) struct PinArgs {
     /// The endpoint
-    #[arg(long, global = true, env = "PINFOLD_ENDPOINT", default_value = "http://127.0.0.1:8070",
-          value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "PINFOLD_ENDPOINT",
+        default_value = "http://127.0.0.1:8070",
+        value_name = "URL"
+    )]
     pub(crate) endpoint: String,
     /// File that holds the access token; default: `token` in the data folder of `pinfold up`
     #[arg(long, global = true, env = "PINFOLD_TOKEN_FILE", value_name = "FILE")]
@@ -528,9 +538,12 @@ impl FromStr for Replicas {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parsed = text.split_once('/').and_then(|(min, target)| Some((min.parse().ok()?, target.parse().ok()?)));
+        let parsed =
+            text.split_once('/').and_then(|(min, target)| Some((min.parse().ok()?, target.parse().ok()?)));
         match parsed {
-            Some((min, target)) if 1 <= min && min <= target && target <= MAX_REPLICAS => Ok(Self { min, target }),
+            Some((min, target)) if 1 <= min && min <= target && target <= MAX_REPLICAS => {
+                Ok(Self { min, target })
+            }
             _ => Err(format!(
                 "expected MIN/TARGET such as 2/3, with 1 <= MIN <= TARGET <= {MAX_REPLICAS}, got {text:?}"
             )),

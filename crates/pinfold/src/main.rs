@@ -23,7 +23,10 @@ fn main() -> ExitCode {
 fn run() -> Result<ExitCode> {
     let cli = config::parse()?;
     logging::start(&cli.global)?;
-    rustls::crypto::ring::default_provider().install_default().ok().context("a TLS provider is set already")?;
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .ok()
+        .context("a TLS provider is set already")?;
     let runtime = runtime()?;
     let result = runtime.block_on(commands::run(cli.command));
     // What still runs was asked to end, or is of a start that failed.

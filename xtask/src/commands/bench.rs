@@ -18,7 +18,9 @@ pub(crate) fn run(rows: &[String], rounds: u32, mebibytes: u32) -> Result<bool> 
     report.stage("build", |_| execute(cargo().args(["build", "--locked", "--release"])));
     report.stage("bench", |_| {
         let mut command = cargo();
-        command.args(["run", "--locked", "--quiet", "--package", "pinfold-e2e", "--bin", "bench", "--"]).args(rows);
+        command
+            .args(["run", "--locked", "--quiet", "--package", "pinfold-e2e", "--bin", "bench", "--"])
+            .args(rows);
         peers.announce(&mut command);
         command.env("PINFOLD_BIN", build::target()?.join("release").join(build::binary_name()));
         command.env("PINFOLD_BENCH_ROUNDS", rounds.to_string());

@@ -17,7 +17,6 @@ mod outbox;
 #[cfg(test)]
 mod tests;
 
-
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -118,8 +117,7 @@ impl Agent {
                 acknowledge.drain(..acknowledge.len().min(MAX_ALLOCATIONS)).collect();
             // Further acknowledgements are not kept waiting.
             let wait_ms = if acknowledge.is_empty() { MAX_PULL_WAIT_MS } else { 0 };
-            let pull =
-                Pull { acknowledged: batch, denylist_version: self.setup.denied.version(), wait_ms };
+            let pull = Pull { acknowledged: batch, denylist_version: self.setup.denied.version(), wait_ms };
             let pulled: Pulled = self.insist(path::PULL, encode(&pull), Duration::from_millis(wait_ms)).await;
             let denylist_version = pulled.denylist_version;
             acknowledge.extend(self.note(pulled).await);
@@ -223,12 +221,7 @@ impl Agent {
     }
 
     /// Sends a request until it is answered.
-    async fn insist<A: DeserializeOwned>(
-        &self,
-        path: &str,
-        body: Bytes,
-        wait: Duration,
-    ) -> A {
+    async fn insist<A: DeserializeOwned>(&self, path: &str, body: Bytes, wait: Duration) -> A {
         self.repeat(path, body, wait, |_| true).await
     }
 
@@ -252,6 +245,7 @@ impl Agent {
         let mut failures = Failures::default();
         loop {
             let session = self.open().await;
+            metrics::counter!("pinfold_agent_requests_total", "path" => path.to_owned()).increment(1);
             match self.client.call::<A>(&session, path, body.clone(), wait).await {
                 Ok(answer) if is_valid(&answer) => return answer,
                 Ok(_) => {
@@ -307,6 +301,7 @@ impl Failures {
     /// Logs what is new, and waits.
     async fn pause(&mut self, path: &str, error: &CallError) {
         let text = error.to_string();
+        metrics::counter!("pinfold_agent_failures_total", "path" => path.to_owned()).increment(1);
         if self.logged == text {
             tracing::debug!(path, error = text, "still failing");
         } else {

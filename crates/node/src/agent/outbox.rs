@@ -41,7 +41,8 @@ struct State {
 #[derive(Default)]
 struct Entry {
     progress: Option<EventKind>,
-    grant: Option<u64>,
+    /// The total that is wanted, and the one without which it stands still.
+    grant: Option<(u64, u64)>,
     facts: Vec<EventKind>,
     is_urgent: bool,
     is_listed: bool,
@@ -59,9 +60,9 @@ impl Outbox {
         }
     }
 
-    /// Asks for bytes.
-    pub(crate) fn want_grant(&self, allocation: AllocationId, bytes: u64) {
-        self.urge(allocation, |entry| entry.grant = Some(bytes));
+    /// Asks for a total of bytes; the fetch stands still below `least`.
+    pub(crate) fn want_grant(&self, allocation: AllocationId, bytes: u64, least: u64) {
+        self.urge(allocation, |entry| entry.grant = Some((bytes, least)));
     }
 
     /// Tells a fact: stored, failed, lost, released, no capacity.
@@ -142,7 +143,7 @@ const MAX_EVENTS_PER_ENTRY: usize = 7;
 
 impl Entry {
     fn flush(&mut self, allocation: AllocationId, to: &mut Vec<Event>) {
-        let grant = self.grant.take().map(|bytes| EventKind::WantGrant { bytes });
+        let grant = self.grant.take().map(|(bytes, least)| EventKind::WantGrant { bytes, least });
         let kinds = self.progress.take().into_iter().chain(grant).chain(self.facts.drain(..));
         to.extend(kinds.map(|kind| Event { allocation, kind }));
     }
@@ -201,12 +202,16 @@ mod tests {
     async fn facts_of_one_allocation_keep_their_order() {
         let outbox = Outbox::default();
         outbox.tell(id(1), EventKind::Lost { blocks: 1 });
-        outbox.want_grant(id(1), 5);
+        outbox.want_grant(id(1), 5, 0);
         outbox.tell(id(1), EventKind::NoCapacity);
         outbox.tell(id(1), EventKind::Lost { blocks: 2 });
         let kinds: Vec<_> =
             outbox.batch(Instant::now(), Instant::now()).await.into_iter().map(|event| event.kind).collect();
-        let want = [EventKind::WantGrant { bytes: 5 }, EventKind::NoCapacity, EventKind::Lost { blocks: 2 }];
+        let want = [
+            EventKind::WantGrant { bytes: 5, least: 0 },
+            EventKind::NoCapacity,
+            EventKind::Lost { blocks: 2 },
+        ];
         assert_eq!(kinds, want);
     }
 }

@@ -48,8 +48,9 @@ impl Reporter {
         self.outbox.progress(self.allocation(), kind);
     }
 
-    /// Asks that the fetch may hold `bytes` in all.
-    pub(crate) fn want_grant(&self, bytes: u64) {
-        self.outbox.want_grant(self.allocation(), bytes);
+    /// Asks that the fetch may hold `bytes` in all; it stands still below
+    /// `least`.
+    pub(crate) fn want_grant(&self, bytes: u64, least: u64) {
+        self.outbox.want_grant(self.allocation(), bytes, least);
     }
 }

@@ -132,7 +132,9 @@ impl State {
     fn choose(&self) -> Option<usize> {
         let held = |waiting: &Waiting| self.holders.get(&waiting.fairness).copied().unwrap_or(0);
         let eligible = self.waiting.iter().enumerate().filter(|(_, waiting)| held(waiting) < self.share());
-        eligible.min_by_key(|(index, waiting)| (!waiting.repair, held(waiting), *index)).map(|(index, _)| index)
+        eligible
+            .min_by_key(|(index, waiting)| (!waiting.repair, held(waiting), *index))
+            .map(|(index, _)| index)
     }
 }
 
@@ -154,7 +156,10 @@ impl Slots {
     fn is_contended(&self, fairness: i64) -> bool {
         let state = self.shared.lock();
         let full = state.taken >= state.capacity;
-        state.waiting.iter().any(|waiting| !waiting.slot.is_closed() && (full || waiting.fairness == fairness))
+        state
+            .waiting
+            .iter()
+            .any(|waiting| !waiting.slot.is_closed() && (full || waiting.fairness == fairness))
     }
 }
 

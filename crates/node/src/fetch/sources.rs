@@ -281,7 +281,8 @@ impl Sources {
         }
         for (cid, gateway) in next {
             self.fetching += 1;
-            let (network, url, private) = (self.network.clone(), self.gateways[gateway].clone(), self.private);
+            let (network, url, private) =
+                (self.network.clone(), self.gateways[gateway].clone(), self.private);
             self.tasks.spawn(async move {
                 let data = from_gateway(&network, &url, cid, private).await;
                 Found::Fetched { cid, gateway, data }
@@ -340,7 +341,8 @@ impl Sources {
     /// is believed of an origin, whom the user named, and of two others that
     /// say the same; one alone is asked nothing more.
     fn on_too_large(&mut self, cid: BlockCid, from: PeerId) -> Option<Supply> {
-        if self.named.contains(&from) || self.too_large.is_some_and(|(known, by)| known == cid && by != from) {
+        if self.named.contains(&from) || self.too_large.is_some_and(|(known, by)| known == cid && by != from)
+        {
             return Some(Supply::TooLarge(cid));
         }
         self.too_large = Some((cid, from));

@@ -305,7 +305,7 @@ async fn report(State((facts, changed)): State<Shared>, headers: HeaderMap, body
         Err(refused) => return refused,
     };
     let answers = report.events.iter().map(|event| match event.kind {
-        EventKind::WantGrant { bytes } => {
+        EventKind::WantGrant { bytes, .. } => {
             let fixed = facts.grants.get(&event.allocation.content).copied();
             fixed.unwrap_or(Answer::Granted { bytes })
         }

@@ -20,7 +20,10 @@ pub(crate) async fn run(command: AccountCommand) -> Result<()> {
                 .with_context(|| format!("cannot make the account {name:?}"))?;
             data::audit(&database, "account.create", &name, quota.to_string()).await?;
             database.close().await;
-            eprintln!("The account {:?} may store {quota}; `pinfold token create --account` makes its tokens.", account.name);
+            eprintln!(
+                "The account {:?} may store {quota}; `pinfold token create --account` makes its tokens.",
+                account.name
+            );
             Ok(())
         }
         AccountCommand::Ls { data, json } => list(&data, json).await,
@@ -34,7 +37,9 @@ pub(crate) async fn run(command: AccountCommand) -> Result<()> {
         AccountCommand::Enable { data, name } => disable(&data, &name, false).await,
         AccountCommand::Rm { data, name, yes } => {
             if !yes {
-                bail!("removing {name:?} deletes its pins; repeat with --yes, or `pinfold account disable` keeps them");
+                bail!(
+                    "removing {name:?} deletes its pins; repeat with --yes, or `pinfold account disable` keeps them"
+                );
             }
             change(&data, &name, "account.rm", String::new(), async |database, account| {
                 Ok(database.remove_account(account.id).await?)

@@ -52,7 +52,10 @@ impl DataArgs {
         if let Location::Sqlite(file) = &settings.location
             && !file.exists()
         {
-            bail!("there is no database {}; `pinfold up` makes one, --data names another folder", file.display());
+            bail!(
+                "there is no database {}; `pinfold up` makes one, --data names another folder",
+                file.display()
+            );
         }
         Database::open(settings).await.context("cannot open the database")
     }
@@ -70,9 +73,8 @@ impl DataArgs {
     /// The keys that sign tokens.
     pub(crate) async fn keyring(&self, database: &Database) -> Result<Keyring> {
         let path = self.secret_path();
-        let secret = Secret::read(&path).with_context(|| {
-            format!("cannot read the secret {}; --secret-file names it", path.display())
-        })?;
+        let secret = Secret::read(&path)
+            .with_context(|| format!("cannot read the secret {}; --secret-file names it", path.display()))?;
         Ok(Keyring::open(database.clone(), secret).await?)
     }
 }

@@ -15,11 +15,13 @@ pub(crate) fn run(command: DenylistCommand) -> Result<()> {
         DenylistCommand::Add { data, rule } => add(&data.denylist_path(), &rule),
         DenylistCommand::Rm { data, rule } => remove(&data.denylist_path(), rule.trim()),
         DenylistCommand::Ls { data, json } => {
-            let rows: Vec<Value> = rules(&read(&data.denylist_path())?).map(|rule| json!({ "rule": rule })).collect();
+            let rows: Vec<Value> =
+                rules(&read(&data.denylist_path())?).map(|rule| json!({ "rule": rule })).collect();
             print_table(&["rule"], &rows, json)
         }
         DenylistCommand::Import { data, file } => {
-            let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let text =
+                std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
             add(&data.denylist_path(), &rules(&text).collect::<Vec<_>>().join("\n"))
         }
     }

@@ -11,7 +11,10 @@ use crate::cli::{BackupArgs, CheckArgs, MigrateArgs, RestoreArgs};
 
 pub(crate) async fn backup(args: BackupArgs) -> Result<()> {
     let database = args.data.open().await?;
-    database.backup(&args.file).await.with_context(|| format!("cannot back up to {}", args.file.display()))?;
+    database
+        .backup(&args.file)
+        .await
+        .with_context(|| format!("cannot back up to {}", args.file.display()))?;
     database.close().await;
     eprintln!(
         "{} holds the database with its sealed keys. Keep {} with it: without that secret the tokens end.",
@@ -49,7 +52,10 @@ pub(crate) async fn check(args: CheckArgs) -> Result<ExitCode> {
         report.differences.extend(found.differences);
     }
     if args.json {
-        println!("{}", json!({ "compared": report.compared, "blocks": blocks, "differences": report.differences }));
+        println!(
+            "{}",
+            json!({ "compared": report.compared, "blocks": blocks, "differences": report.differences })
+        );
     } else {
         for difference in &report.differences {
             println!("{}", printable(difference));

@@ -40,7 +40,8 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
             clap_complete::generate(shell, &mut Cli::command(), "pinfold", &mut std::io::stdout());
         }
         Command::Man { directory } => {
-            std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+            std::fs::create_dir_all(&directory)
+                .with_context(|| format!("cannot make {}", directory.display()))?;
             clap_mangen::generate_to(Cli::command(), &directory)?;
         }
     }

@@ -67,7 +67,8 @@ struct Pin {
 
 impl Pin {
     fn read(raw: Value) -> Result<Self> {
-        let text = |pointer: &str| raw.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text =
+            |pointer: &str| raw.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         let pin = Self {
             requestid: text("/requestid"),
             status: text("/status"),

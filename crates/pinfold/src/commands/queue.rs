@@ -16,7 +16,8 @@ pub(crate) async fn run(command: QueueCommand) -> Result<()> {
             let database = data.open().await?;
             let rows: Vec<Value> = entries(&database).await?.iter().map(row).collect();
             database.close().await;
-            let columns = ["cid", "node", "reason", "blocks", "bytes", "attempts", "next_attempt", "since", "detail"];
+            let columns =
+                ["cid", "node", "reason", "blocks", "bytes", "attempts", "next_attempt", "since", "detail"];
             print_table(&columns, &rows, json)
         }
         QueueCommand::Retry { data, cid } => {

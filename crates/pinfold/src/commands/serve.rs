@@ -42,7 +42,8 @@ pub(crate) struct Mode {
 
 /// Opens the database and starts a service on it.
 pub(crate) async fn start(data: &DataArgs, args: &ServiceArgs, mode: Mode) -> Result<Running> {
-    let database = Database::open(database_settings(data, args, &mode)?).await.context("cannot open the database")?;
+    let database =
+        Database::open(database_settings(data, args, &mode)?).await.context("cannot open the database")?;
     let path = data.secret_path();
     let secret = if mode.make_secret { Secret::read_or_make(&path) } else { Secret::read(&path) };
     let secret = secret.with_context(|| format!("cannot read the secret {}", path.display()))?;
@@ -116,7 +117,11 @@ fn service_settings(data: &DataArgs, args: &ServiceArgs, mode: Mode) -> Result<p
 fn made_denylist(data: &DataArgs) -> Result<PathBuf> {
     let path = data.denylist_path();
     let mut options = std::fs::OpenOptions::new();
-    options.create(true).append(true).open(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    options
+        .create(true)
+        .append(true)
+        .open(&path)
+        .with_context(|| format!("cannot make {}", path.display()))?;
     Ok(path)
 }
 

@@ -46,7 +46,10 @@ async fn create(
     let issued = tokens::issue(&database, &keyring, request).await.context("cannot make the token")?;
     data::audit(&database, "token.create", &issued.token.id.to_string(), account.name.clone()).await?;
     database.close().await;
-    eprintln!("A token of the account {:?}, shown this once. Its id, to revoke it: {}", account.name, issued.token.id);
+    eprintln!(
+        "A token of the account {:?}, shown this once. Its id, to revoke it: {}",
+        account.name, issued.token.id
+    );
     println!("{}", issued.text);
     Ok(())
 }
@@ -64,7 +67,11 @@ async fn list(data: &DataArgs, account: Option<&str>, as_json: bool) -> Result<(
     };
     let rows: Vec<Value> = database.tokens(account).await?.iter().map(row).collect();
     database.close().await;
-    print_table(&["id", "account", "name", "scopes", "created", "expires", "last_used", "revoked"], &rows, as_json)
+    print_table(
+        &["id", "account", "name", "scopes", "created", "expires", "last_used", "revoked"],
+        &rows,
+        as_json,
+    )
 }
 
 fn row(token: &Token) -> Value {

@@ -119,7 +119,12 @@ fn remembered_service(data: &Path, named: Option<&str>) -> Result<Url> {
     Ok(url)
 }
 
-fn node_settings(args: &NodeArgs, data: &Path, service: Url, provide: bool) -> Result<pinfold_node::Settings> {
+fn node_settings(
+    args: &NodeArgs,
+    data: &Path,
+    service: Url,
+    provide: bool,
+) -> Result<pinfold_node::Settings> {
     let mut settings = pinfold_node::Settings::new(data.to_owned(), service);
     settings.capacity_bytes = args.capacity.as_u64();
     settings.gateway = Some(args.gateway);

@@ -248,12 +248,11 @@ pub(crate) struct FailureError {
     /// A word for programs.
     #[schema(value_type = String, example = "BAD_REQUEST")]
     pub(crate) reason: &'static str,
-    /// A sentence for people: what happened, to what, and what to do.
+    /// A sentence for people: what happened, to what, and what to do. It ends
+    /// with the request's id, which is also in `x-request-id` and in the
+    /// service's log. The specification's schema has no field for it.
     #[schema(required = false)]
     pub(crate) details: String,
-    /// Names this request in the service's log; also in `x-request-id`.
-    #[schema(required = false)]
-    pub(crate) request_id: String,
 }
 
 /// What [`render`] needs, until then in the response's extensions.
@@ -291,15 +290,14 @@ impl IntoResponse for ApiError {
 
 /// Writes the body of an [`ApiError`]; leaves other responses as they are.
 pub(crate) fn render(mut response: Response, request_id: &str) -> Response {
-    let Some(Pending { reason, mut details, internal }) = response.extensions_mut().remove::<Pending>()
-    else {
+    let Some(Pending { reason, details, internal }) = response.extensions_mut().remove::<Pending>() else {
         return response;
     };
     if let Some(internal) = internal {
         tracing::error!(request_id, error = internal, "a request failed by an internal error");
-        details = format!("{details}; tell the operator the request id {request_id}");
     }
-    let failure = Failure { error: FailureError { reason, details, request_id: request_id.to_owned() } };
+    let details = format!("{details} (request {request_id})");
+    let failure = Failure { error: FailureError { reason, details } };
     let body = serde_json::to_vec(&failure).expect("a struct of strings can be written as JSON");
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     *response.body_mut() = Body::from(body);

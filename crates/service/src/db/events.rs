@@ -48,7 +48,9 @@ async fn handle(tx: &mut Tx, node: i64, event: &Event) -> Result<Answer> {
         (EventKind::Released, phase) => released(tx, node, id.content, phase).await,
         (_, None | Some(Phase::Releasing | Phase::Refused)) => Ok(Answer::Stale),
         (EventKind::Progress { .. }, _) => progress(tx, node, id.content, &event.kind).await,
-        (EventKind::WantGrant { bytes }, _) => grants::want(tx, id.content, amount(*bytes)).await,
+        (EventKind::WantGrant { bytes, least }, _) => {
+            grants::want(tx, id.content, amount(*bytes), amount(*least)).await
+        }
         (EventKind::Stored { manifest }, _) => stored(tx, node, id.content, *manifest).await,
         (EventKind::Failed { reason, detail }, _) => failed(tx, node, id.content, *reason, detail).await,
         (EventKind::NoCapacity, _) => no_capacity(tx, node, id.content).await,

@@ -15,10 +15,10 @@ use super::{
     unit,
 };
 
-/// Answers a node that asks to hold `wanted` bytes of a content in all. An
-/// account whose quota does not suffice for more fails its pins; the others
-/// go on.
-pub(crate) async fn want(tx: &mut Tx, content: i64, wanted: i64) -> Result<Answer> {
+/// Answers a node that asks to hold `wanted` bytes of a content in all, and
+/// stands still below `least`. An account whose quota does not suffice for
+/// more fails its pins where the node stands still; the others go on.
+pub(crate) async fn want(tx: &mut Tx, content: i64, wanted: i64, least: i64) -> Result<Answer> {
     let facts = tx.unit.content(content)?;
     if let Some(manifest) = facts.manifest {
         return Ok(granted(amount(manifest.bytes).max(facts.granted)));
@@ -28,6 +28,9 @@ pub(crate) async fn want(tx: &mut Tx, content: i64, wanted: i64) -> Result<Answe
         return Ok(granted(before));
     }
     let (able, unable) = split(tx, content, before).await?;
+    if !unable.is_empty() && least <= before {
+        return Ok(granted(before));
+    }
     for account in unable {
         effects::fail(tx, account, content, Reason::OverQuota, None).await?;
     }

@@ -7,7 +7,7 @@ use pinfold_node_api::{AllocationId, Assignment, MAX_ALLOCATIONS, PeerHint, Pull
 use super::{
     content,
     error::{NodeRefusal, Result},
-    placement::{self, Phase, millis},
+    placement::{Phase, millis},
     records,
     sql::{Row, Value, values},
     tx::Tx,
@@ -289,7 +289,7 @@ pub(crate) fn clean(text: &str) -> String {
 /// Has the node told again of what it is to hold of a content.
 pub(crate) fn tell_again(tx: &mut Tx, content: i64) -> bool {
     let mut told = false;
-    for allocation in tx.unit.allocations_of(content).filter(|a| a.phase == placement::Phase::Assigned) {
+    for allocation in tx.unit.allocations_of(content).filter(|a| a.phase == Phase::Assigned) {
         allocation.touch();
         told = true;
     }

@@ -11,7 +11,10 @@ mod replace;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pinfold_core::{names, status::Status};
+use pinfold_core::{
+    names,
+    status::{Reason, Status},
+};
 use sha2::{Digest, Sha256};
 
 pub(crate) use remove::{remove, remove_account_part};
@@ -176,7 +179,7 @@ fn pin_values(pin: &NewPin, row: &Accepted) -> Vec<Value> {
         pin.name.as_deref().map(names::fold),
         records::encode(&pin.meta),
         records::encode(&pin.origins),
-        row.failure.map(|reason| reason.as_str()),
+        row.failure.map(Reason::as_str),
         Value::Null
     ]
     .to_vec()

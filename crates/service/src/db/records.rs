@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use super::{
-    content::{self, Content},
+    content::{self, Content, State},
     error::{Error, Result},
     nodes, placement,
     sql::{Row, Value, values},
@@ -138,8 +138,8 @@ pub(crate) fn info(
 fn reason(content: &Content) -> Option<Reason> {
     match content.state {
         _ if content.denied.is_some() => Some(Reason::Denied),
-        super::content::State::Held => None,
-        super::content::State::Fetching if content.stored > 0 => Some(Reason::Replicating),
+        State::Held => None,
+        State::Fetching if content.stored > 0 => Some(Reason::Replicating),
         _ => content.failure.or(content.reason),
     }
 }

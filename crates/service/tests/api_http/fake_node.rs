@@ -134,7 +134,7 @@ impl FakeNode {
     }
 
     pub(crate) async fn stored(&mut self, allocation: AllocationId, bytes: u64) {
-        self.report(vec![Event { allocation, kind: EventKind::WantGrant { bytes } }]).await;
+        self.report(vec![Event { allocation, kind: EventKind::WantGrant { bytes, least: bytes } }]).await;
         let manifest = ManifestSummary { version: 1, root: [1; 32], bytes, blocks: 1 };
         self.report(vec![Event { allocation, kind: EventKind::Stored { manifest } }]).await;
     }

@@ -1,1 +1,147 @@
-//! Later.
+//! Accounts, tokens, keys, deeds.
+
+use pinfold_core::status::Status;
+use pinfold_service::db::{AccountRefusal, Deed, Error, PinRefusal, Scope, SealedKey, Token};
+use uuid::Uuid;
+
+use crate::world::*;
+
+crate::on_both!(
+    accounts_are_made_changed_and_removed,
+    a_removed_account_leaves_nothing,
+    tokens_are_revoked_at_once,
+    keys_are_kept_and_retired,
+    deeds_are_listed_newest_first,
+    single_facts_are_made_once,
+);
+
+fn refused<T: std::fmt::Debug>(outcome: Result<T, Error>) -> AccountRefusal {
+    match outcome {
+        Err(Error::Account(refusal)) => refusal,
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
+
+async fn accounts_are_made_changed_and_removed(world: World) {
+    let db = world.open().await;
+    let ann = db.create_account("ann", None).await.unwrap();
+    assert_eq!((ann.quota, ann.created), (20_000_000_000, START));
+    assert_eq!(refused(db.create_account("ann", None).await), AccountRefusal::NameTaken);
+    assert!(matches!(db.create_account("a\nb", None).await, Err(Error::Invalid(_))));
+    assert_eq!(db.account_by_name("ann").await.unwrap(), Some(ann.clone()));
+    let bob = db.create_account("bob", Some(5)).await.unwrap();
+    assert_eq!(db.accounts(0, 10).await.unwrap(), [ann.clone(), bob.clone()]);
+    assert_eq!(db.accounts(ann.id, 10).await.unwrap(), std::slice::from_ref(&bob));
+    db.set_quota(bob.id, 7).await.unwrap();
+    db.set_account_disabled(bob.id, true).await.unwrap();
+    let seen = db.account(bob.id).await.unwrap().unwrap();
+    assert_eq!((seen.quota, seen.disabled), (7, true));
+    assert_eq!(refusal(db.add_pin(pin(bob.id, 1)).await), PinRefusal::AccountDisabled);
+    assert_eq!(refusal(db.add_pin(pin(999, 1)).await), PinRefusal::AccountDisabled);
+    db.remove_account(bob.id).await.unwrap();
+    assert_eq!(db.account(bob.id).await.unwrap(), None);
+    for outcome in [db.set_quota(bob.id, 1).await, db.remove_account(bob.id).await] {
+        assert_eq!(refused(outcome), AccountRefusal::NotFound);
+    }
+    db.create_account("bob", None).await.unwrap();
+}
+
+async fn a_removed_account_leaves_nothing(world: World) {
+    let (db, mut node, ann) = world.with_node(1 << 30).await;
+    let bob = db.create_account("bob", None).await.unwrap();
+    let adding = (0..600).map(|content| db.add_pin(pin(bob.id, content)));
+    let made: Vec<_> = futures::future::join_all(adding).await.into_iter().map(Result::unwrap).collect();
+    let shared = db.add_pin(pin(ann.id, 5)).await.unwrap();
+    node.store(&db, &made[5], 100).await;
+    db.replace_pin(made[5].requestid, pin(bob.id, 1_000)).await.unwrap();
+    db.remove_account(bob.id).await.unwrap();
+    assert_eq!(db.totals().await.unwrap().pins, [0, 0, 1, 0]);
+    assert_eq!(status(&db, &shared).await.0, Status::Pinned);
+    assert_eq!(db.held_contents(0, 10).await.unwrap().len(), 1);
+    assert_sound(&db).await;
+}
+
+fn token(account: i64) -> Token {
+    Token {
+        id: Uuid::now_v7(),
+        account,
+        name: "laptop".into(),
+        scopes: vec![Scope::PinsRead, Scope::PinsWrite],
+        hash: [3; 32],
+        created: 0,
+        expires: Some(START + HOUR),
+        last_used: None,
+        revoked: None,
+    }
+}
+
+async fn tokens_are_revoked_at_once(world: World) {
+    let db = world.open().await;
+    let other = world.open().await;
+    let ann = db.create_account("ann", None).await.unwrap();
+    let made = db.create_token(token(ann.id)).await.unwrap();
+    assert_eq!(made.created, START);
+    assert_eq!(refused(db.create_token(token(77)).await), AccountRefusal::NotFound);
+    let access = other.access(made.id).await.unwrap().unwrap();
+    assert_eq!((access.token.scopes.clone(), access.token.hash), (made.scopes.clone(), made.hash));
+    assert!(!access.account_disabled);
+    db.set_account_disabled(ann.id, true).await.unwrap();
+    assert!(other.access(made.id).await.unwrap().unwrap().account_disabled);
+    assert_eq!(db.access(Uuid::now_v7()).await.unwrap(), None);
+    let foreign = db.revoke_token(made.id, Some(ann.id + 1)).await;
+    assert_eq!(refused(foreign), AccountRefusal::NoSuchToken);
+    db.revoke_token(made.id, Some(ann.id)).await.unwrap();
+    assert_eq!(other.access(made.id).await.unwrap().unwrap().token.revoked, Some(START));
+    world.pass(HOUR);
+    db.revoke_token(made.id, None).await.unwrap();
+    let listed = db.tokens(Some(ann.id)).await.unwrap();
+    assert_eq!((listed.len(), listed[0].revoked), (1, Some(START)));
+    assert_eq!(db.tokens(None).await.unwrap(), listed);
+    world.pass(100 * 24 * HOUR);
+    run_jobs(&db).await;
+    assert!(db.tokens(None).await.unwrap().is_empty(), "kept for a named time");
+}
+
+async fn keys_are_kept_and_retired(world: World) {
+    let db = world.open().await;
+    let key = |kid: &str| SealedKey { kid: kid.into(), sealed: vec![1, 2, 3], created: 0, retired: None };
+    let racing = ["a", "b", "c"].map(|kid| db.add_key(key(kid), true));
+    let stored = futures::future::join_all(racing).await;
+    assert_eq!(stored.into_iter().filter(|outcome| *outcome.as_ref().unwrap()).count(), 1);
+    world.pass(1);
+    assert!(db.add_key(key("next"), false).await.unwrap());
+    let kept = db.keys().await.unwrap();
+    assert_eq!((kept.len(), kept[1].kid.as_str(), &kept[1].sealed), (2, "next", &vec![1, 2, 3]));
+    assert!(db.retire_key(&kept[0].kid).await.unwrap());
+    assert_eq!(db.keys().await.unwrap()[0].retired, Some(START + 1));
+    assert!(db.remove_key(&kept[0].kid).await.unwrap());
+    assert!(!db.remove_key(&kept[0].kid).await.unwrap());
+}
+
+async fn deeds_are_listed_newest_first(world: World) {
+    let db = world.open().await;
+    for subject in ["ann", "bob\u{7}"] {
+        let (actor, action) = ("cli".to_owned(), "account.quota".to_owned());
+        let deed = Deed { id: 0, at: 0, actor, action, subject: subject.into(), detail: "1 GB".into() };
+        db.record_deed(deed).await.unwrap();
+    }
+    let deeds = db.deeds(i64::MAX, 10).await.unwrap();
+    assert_eq!(deeds.iter().map(|deed| deed.subject.as_str()).collect::<Vec<_>>(), ["bob", "ann"]);
+    assert_eq!(db.deeds(deeds[0].id, 10).await.unwrap().len(), 1);
+}
+
+async fn single_facts_are_made_once(world: World) {
+    let db = world.open().await;
+    assert_eq!(db.service_id("first").await.unwrap(), "first");
+    assert_eq!(db.service_id("second").await.unwrap(), "first");
+    assert_eq!(db.denylist_version([1; 32]).await.unwrap(), 1);
+    assert_eq!(db.denylist_version([1; 32]).await.unwrap(), 1);
+    assert_eq!(db.denylist_version([2; 32]).await.unwrap(), 2);
+    assert_eq!(db.database_generation().await.unwrap(), 1);
+    let health = db.health().await.unwrap();
+    assert!(health.ready);
+    let _node = FakeNode::join(&db, 1, START).await;
+    world.pass(-2 * HOUR);
+    let health = db.health().await.unwrap();
+    assert_eq!((health.ready, health.clock_behind_ms), (false, 2 * HOUR));
+}

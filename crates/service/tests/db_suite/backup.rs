@@ -1,1 +1,110 @@
-//! Later.
+//! Opening, migrating, backing up, restoring.
+
+use pinfold_core::status::Status;
+use pinfold_node_api::Inventory;
+use pinfold_service::db::{Database, Error, Location, Settings};
+
+use crate::world::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_restores_to_a_new_generation() {
+    let world = World::sqlite();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("backup");
+    let (db, mut node, ann) = world.with_node(1 << 30).await;
+    let kept = db.add_pin(pin(ann.id, 1)).await.unwrap();
+    node.store(&db, &kept, 5_000).await;
+    db.backup(&file).await.unwrap();
+    assert!(matches!(db.backup(&file).await, Err(Error::Invalid(_))), "a backup is never written over");
+    let later = db.add_pin(pin(ann.id, 2)).await.unwrap();
+    node.store(&db, &later, 5_000).await;
+    let lost = node.assignments[&later.content].allocation;
+    let same = node.assignments[&kept.content].allocation;
+    let occupied = Database::restore(&file, &world.settings).await;
+    assert!(matches!(occupied, Err(Error::Invalid(_))), "a database is never written over");
+    db.close().await;
+    assert!(matches!(db.add_pin(pin(ann.id, 3)).await, Err(Error::Closed)));
+
+    let place = folder.path().join("restored.db");
+    let settings = Settings { location: Location::Sqlite(place), ..world.settings.clone() };
+    Database::restore(&file, &settings).await.unwrap();
+    let db = Database::open(settings).await.unwrap();
+    assert_eq!(db.database_generation().await.unwrap(), 2);
+    assert_eq!(status(&db, &kept).await.0, Status::Pinned);
+    assert_eq!(db.pin(ann.id, later.requestid).await.unwrap(), None);
+    world.pass(SECOND);
+    let mut node = FakeNode::join(&db, 1, world.now()).await;
+    assert!(node.session > START, "sessions of before the restore stay behind");
+    let request = node.request();
+    let found = db.inventory(request, Inventory { after: 0, held: vec![same, lost] }).await.unwrap();
+    assert_eq!(found.unknown, [lost]);
+    node.pull(&db).await;
+    assert!(node.releases.is_empty(), "nothing is deleted before the operator says so");
+    let new = db.add_pin(pin(ann.id, 3)).await.unwrap();
+    assert!(new.content > 1 << 41, "numbers that nodes know are not given again");
+    assert_sound(&db).await;
+}
+
+#[tokio::test]
+async fn damaged_and_foreign_files_are_refused() {
+    let world = World::sqlite();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("backup");
+    std::fs::write(&file, b"not a database, but long enough to be read as one").unwrap();
+    assert!(Database::restore(&file, &world.settings).await.is_err());
+    assert!(Database::restore(&folder.path().join("missing"), &world.settings).await.is_err());
+    let empty = folder.path().join("empty");
+    rusqlite::Connection::open(&empty).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
+    assert!(matches!(Database::restore(&empty, &world.settings).await, Err(Error::Schema(_))));
+    world.open().await.close().await;
+}
+
+#[tokio::test]
+async fn a_file_is_readable_by_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::sqlite();
+    let _db = world.open().await;
+    let Location::Sqlite(file) = &world.settings.location else { unreachable!() };
+    assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+crate::on_both!(a_schema_is_migrated_once_and_a_newer_one_refused, unusable_replicas_are_refused);
+
+async fn a_schema_is_migrated_once_and_a_newer_one_refused(world: World) {
+    let unmigrated = Settings { migrate: false, ..world.settings.clone() };
+    assert!(matches!(Database::open(unmigrated.clone()).await, Err(Error::Schema(_))));
+    let racing = (0..3).map(|_| Database::migrate(&world.settings));
+    for outcome in futures::future::join_all(racing).await {
+        assert_eq!(outcome.unwrap(), 1);
+    }
+    let db = Database::open(unmigrated.clone()).await.unwrap();
+    assert_eq!(db.health().await.unwrap().schema, 1);
+    db.close().await;
+    // The next version's schema only adds: this version runs on it.
+    set_version(&world, 2).await;
+    Database::open(unmigrated.clone()).await.unwrap().close().await;
+    set_version(&world, 3).await;
+    assert!(matches!(Database::open(unmigrated).await, Err(Error::Schema(_))));
+    assert!(matches!(Database::migrate(&world.settings).await, Err(Error::Schema(_))));
+}
+
+async fn set_version(world: &World, version: i64) {
+    let sql = format!("UPDATE schema_version SET version = {version}");
+    match &world.settings.location {
+        Location::Sqlite(file) => rusqlite::Connection::open(file).unwrap().execute_batch(&sql).unwrap(),
+        Location::Postgres(url) => {
+            let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+            let connection = tokio::spawn(connection);
+            client.batch_execute(&sql).await.unwrap();
+            drop(client);
+            connection.await.unwrap().unwrap();
+        }
+    }
+}
+
+async fn unusable_replicas_are_refused(world: World) {
+    for (replicas_min, replicas_target) in [(0, 1), (2, 1)] {
+        let settings = Settings { replicas_min, replicas_target, ..world.settings.clone() };
+        assert!(matches!(Database::open(settings).await, Err(Error::Invalid(_))));
+    }
+}

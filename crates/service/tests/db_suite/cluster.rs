@@ -92,7 +92,8 @@ fn programs() -> PathBuf {
 
 /// The server refuses to run as root: then it runs as `postgres`.
 fn server_user(folders: &[&Path]) -> Option<String> {
-    let root = std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    let root =
+        std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
     if !root {
         return None;
     }

@@ -56,7 +56,8 @@ async fn counts_are_exact_across_buckets(world: World) {
     let (db, mut node, ann) = world.with_node(1 << 30).await;
     let mut made = add_many(&db, &ann, 0..700).await;
     node.pull(&db).await;
-    let some: Vec<_> = made.iter().filter(|pin| node.assignments.contains_key(&pin.content)).cloned().collect();
+    let some: Vec<_> =
+        made.iter().filter(|pin| node.assignments.contains_key(&pin.content)).cloned().collect();
     for pin in some.iter().step_by(2) {
         node.say(&db, pin.content, stored(10)).await;
     }
@@ -100,9 +101,32 @@ async fn counts_are_exact_across_buckets(world: World) {
 async fn names_match_as_core_says(world: World) {
     let (db, _, ann) = world.with_node(1 << 30).await;
     let names = [
-        "photos", "Photos", "My photos 2026", "PHOTOS", "x", "", "50%_\\x", "50abcx", "été", "E\u{301}te\u{301}",
-        "Straße", "STRASSE", "strasse", "\u{fb03}x", "abce\u{301}", "a\"b\"c", "policy/12D3Koo/mfs", "aaaa", "aaa",
-        "日本語のピン", "\u{1F600}\u{1F601}\u{1F602}!", "I\u{307}", "i\u{307}x", "ΑΣ", "ας", "' OR 1=1 --",
+        "photos",
+        "Photos",
+        "My photos 2026",
+        "PHOTOS",
+        "x",
+        "",
+        "50%_\\x",
+        "50abcx",
+        "été",
+        "E\u{301}te\u{301}",
+        "Straße",
+        "STRASSE",
+        "strasse",
+        "\u{fb03}x",
+        "abce\u{301}",
+        "a\"b\"c",
+        "policy/12D3Koo/mfs",
+        "aaaa",
+        "aaa",
+        "日本語のピン",
+        "\u{1F600}\u{1F601}\u{1F602}!",
+        "I\u{307}",
+        "i\u{307}x",
+        "ΑΣ",
+        "ας",
+        "' OR 1=1 --",
     ];
     for (content, name) in names.iter().enumerate() {
         let mut new = pin(ann.id, content as u64);
@@ -111,8 +135,33 @@ async fn names_match_as_core_says(world: World) {
     }
     db.add_pin(pin(ann.id, 1_000)).await.unwrap();
     let wanted = [
-        "photos", "PHOTOS", "hot", "ph", "", "%", "_\\", "été", "ÉTÉ", "te", "ss", "STRASSE", "ffi", "abce", "e",
-        "\"b\"", "12D3", "aaa", "日本語", "ピン", "\u{1F601}", "i\u{307}", "ΑΣ", "' OR", "AND", "a*", "\u{301}",
+        "photos",
+        "PHOTOS",
+        "hot",
+        "ph",
+        "",
+        "%",
+        "_\\",
+        "été",
+        "ÉTÉ",
+        "te",
+        "ss",
+        "STRASSE",
+        "ffi",
+        "abce",
+        "e",
+        "\"b\"",
+        "12D3",
+        "aaa",
+        "日本語",
+        "ピン",
+        "\u{1F601}",
+        "i\u{307}",
+        "ΑΣ",
+        "' OR",
+        "AND",
+        "a*",
+        "\u{301}",
     ];
     for wanted in wanted {
         for way in NameMatch::ALL {
@@ -142,7 +191,8 @@ async fn metadata_and_contents_filter(world: World) {
     let pairs = |list: &[(&str, &str)]| -> BTreeMap<String, String> {
         list.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
     };
-    let metas = [pairs(&[("app", "x")]), pairs(&[("app", "x"), ("user", "1")]), pairs(&[("app", "y")]), pairs(&[])];
+    let metas =
+        [pairs(&[("app", "x")]), pairs(&[("app", "x"), ("user", "1")]), pairs(&[("app", "y")]), pairs(&[])];
     let mut made = Vec::new();
     for (content, meta) in metas.iter().enumerate() {
         for account in [ann.id, bob.id] {

@@ -24,6 +24,7 @@ crate::on_both!(
     what_nobody_wants_is_released_and_forgotten,
     a_full_queue_refuses,
     text_that_no_database_can_hold_is_refused,
+    a_pin_that_cannot_be_stored_fails_no_other,
 );
 
 async fn a_pin_goes_from_queued_to_pinned(world: World) {
@@ -248,4 +249,14 @@ async fn text_that_no_database_can_hold_is_refused(world: World) {
     new.origins = vec!["\0".into()];
     let made = db.add_pin(new.clone()).await.unwrap();
     assert_eq!(get(&db, &made).await.meta, new.meta);
+}
+
+async fn a_pin_that_cannot_be_stored_fails_no_other(world: World) {
+    let (db, _, ann) = world.with_node(1 << 30).await;
+    let mut pins: Vec<_> = (0..50).map(|content| pin(ann.id, content)).collect();
+    pins[25].requestid = pins[5].requestid;
+    let outcomes = futures::future::join_all(pins.into_iter().map(|pin| db.add_pin(pin))).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 49);
+    assert_eq!(list(&db, &ann, query(&Status::ALL)).await.count, 49);
+    assert_sound(&db).await;
 }

@@ -25,12 +25,12 @@ async fn a_fetch_reserves_and_settles(world: World) {
     let made = db.add_pin(pin(ann.id, 1)).await.unwrap();
     assert_eq!(usage(&db, &ann).await, (0, 0), "nothing is known, nothing is reserved");
     node.pull(&db).await;
-    let first = node.say(&db, made.content, EventKind::WantGrant { bytes: 1 }).await;
+    let first = node.say(&db, made.content, EventKind::WantGrant { bytes: 1, least: 1 }).await;
     assert_eq!(first, Answer::Granted { bytes: 64 * MIB });
     assert_eq!(usage(&db, &ann).await, (0, 64 * MIB));
-    let again = node.say(&db, made.content, EventKind::WantGrant { bytes: 1 }).await;
+    let again = node.say(&db, made.content, EventKind::WantGrant { bytes: 1, least: 1 }).await;
     assert_eq!(again, first, "asking again changes nothing");
-    let more = node.say(&db, made.content, EventKind::WantGrant { bytes: 65 * MIB }).await;
+    let more = node.say(&db, made.content, EventKind::WantGrant { bytes: 65 * MIB, least: 65 * MIB }).await;
     assert_eq!(more, Answer::Granted { bytes: 128 * MIB });
     assert_sound(&db).await;
     assert_eq!(node.say(&db, made.content, stored(100 * MIB)).await, Answer::Noted);
@@ -47,7 +47,10 @@ async fn two_hundred_at_the_edge_never_exceed_it(mut world: World) {
     let adding = (0..200).map(|content| db.add_pin(pin(ann.id, content)));
     let made: Vec<_> = futures::future::join_all(adding).await.into_iter().map(Result::unwrap).collect();
     node.pull(&db).await;
-    let asked = made.iter().map(|pin| node.event(pin.content, EventKind::WantGrant { bytes: 10_000 })).collect();
+    let asked = made
+        .iter()
+        .map(|pin| node.event(pin.content, EventKind::WantGrant { bytes: 10_000, least: 10_000 }))
+        .collect();
     let answers = node.report(&db, asked).await;
     let (used, reserved) = usage(&db, &ann).await;
     assert!(used + reserved <= quota, "{used} + {reserved} of {quota}");
@@ -91,7 +94,7 @@ async fn a_second_account_reserves_what_is_fetched_so_far(world: World) {
     let (db, mut node, ann) = world.with_node(20_000 * MIB).await;
     let first = db.add_pin(pin(ann.id, 1)).await.unwrap();
     node.pull(&db).await;
-    node.say(&db, first.content, EventKind::WantGrant { bytes: 100 }).await;
+    node.say(&db, first.content, EventKind::WantGrant { bytes: 100, least: 100 }).await;
     let bob = db.create_account("bob", Some(100 * MIB)).await.unwrap();
     let second = db.add_pin(pin(bob.id, 1)).await.unwrap();
     assert_eq!(usage(&db, &bob).await, (0, 64 * MIB));
@@ -107,7 +110,7 @@ async fn a_fetch_that_fails_frees_what_it_reserved(world: World) {
     let (db, mut node, ann) = world.with_node(20_000 * MIB).await;
     let made = db.add_pin(pin(ann.id, 1)).await.unwrap();
     node.pull(&db).await;
-    node.say(&db, made.content, EventKind::WantGrant { bytes: 100 }).await;
+    node.say(&db, made.content, EventKind::WantGrant { bytes: 100, least: 100 }).await;
     let failed = EventKind::Failed { reason: Reason::OverLimit, detail: String::new() };
     node.say(&db, made.content, failed).await;
     assert_eq!(usage(&db, &ann).await, (0, 0));
@@ -161,7 +164,10 @@ async fn a_lowered_quota_keeps_what_is_held(world: World) {
     node.store(&db, &made, MIB / 2).await;
     db.set_quota(ann.id, 100).await.unwrap();
     assert_eq!(status(&db, &made).await.0, Status::Pinned);
-    assert_eq!(refusal(db.add_pin(pin(ann.id, 2)).await), PinRefusal::OverQuota { used: MIB / 2, quota: 100 });
+    assert_eq!(
+        refusal(db.add_pin(pin(ann.id, 2)).await),
+        PinRefusal::OverQuota { used: MIB / 2, quota: 100 }
+    );
     assert_eq!(node.say(&db, made.content, EventKind::Lost { blocks: 1 }).await, Answer::Noted);
     assert_eq!(status(&db, &made).await.0, Status::Pinning);
     assert_eq!(node.say(&db, made.content, stored(MIB / 2)).await, Answer::Noted);

@@ -217,7 +217,7 @@ impl FakeNode {
     /// Asks for grants until they reach `bytes`, or there are no more.
     pub(crate) async fn want(&mut self, db: &Database, pin: &PinRecord, bytes: u64) -> Answer {
         loop {
-            match self.say(db, pin.content, EventKind::WantGrant { bytes }).await {
+            match self.say(db, pin.content, EventKind::WantGrant { bytes, least: bytes }).await {
                 Answer::Granted { bytes: granted } if granted < bytes => {}
                 answer => return answer,
             }

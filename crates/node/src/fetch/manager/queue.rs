@@ -67,6 +67,11 @@ impl Queue {
         self.classes.iter_mut().find_map(|turns| turns.pop(&may, &waits))
     }
 
+    /// Attempts that go on.
+    pub(super) fn running(&self) -> usize {
+        self.total
+    }
+
     /// Counts an attempt that began.
     pub(super) fn begin(&mut self, fairness: i64) {
         self.total += 1;

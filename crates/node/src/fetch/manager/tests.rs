@@ -1,9 +1,14 @@
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use pinfold_blockstore::Options;
-use pinfold_node_api::{Assignment, Release};
+use pinfold_core::content;
+use pinfold_core::status::Reason;
+use pinfold_node_api::{AllocationId, Assignment, EventKind, Release};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::super::testing::{Dag, Fake, Random};
 use super::*;
@@ -49,7 +54,17 @@ impl World {
         };
         let (manager, life) = Manager::new(context, network.clone(), cancel.clone());
         let life = tokio::spawn(life);
-        Self { dir: dir.into(), network, store, assignments, outbox, manager, cancel, life, seen: Mutex::default() }
+        Self {
+            dir: dir.into(),
+            network,
+            store,
+            assignments,
+            outbox,
+            manager,
+            cancel,
+            life,
+            seen: Mutex::default(),
+        }
     }
 
     async fn stop(self) -> (PathBuf, Fake) {
@@ -185,8 +200,7 @@ async fn what_was_not_settled_is_told_again_after_a_restart() {
         facts.sort_by_key(|(content, _)| *content);
         facts
     };
-    let want =
-        [(1, None), (2, Some(Reason::InvalidBlock)), (3, Some(Reason::UnsupportedCodec)), (9, None)];
+    let want = [(1, None), (2, Some(Reason::InvalidBlock)), (3, Some(Reason::UnsupportedCodec)), (9, None)];
     let first = reasons(world.facts(4).await);
     assert_eq!(first, want);
     let world = world.restart().await;
@@ -282,7 +296,7 @@ async fn grants_and_refusals_reach_the_fetch() {
     let small = |content, root| Assignment { granted_bytes: 20_000, ..assignment(content, 1, root) };
     world.work(vec![small(1, &root), small(2, &other)], vec![]).await;
     for event in world.facts(2).await {
-        let EventKind::WantGrant { bytes } = event.kind else { panic!("{event:?}") };
+        let EventKind::WantGrant { bytes, .. } = event.kind else { panic!("{event:?}") };
         match event.allocation.content {
             1 => world.answer(event, Answer::Granted { bytes }).await,
             _ => world.answer(event, Answer::Refused { reason: Reason::OverQuota }).await,

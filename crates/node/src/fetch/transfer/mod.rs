@@ -172,6 +172,21 @@ struct Transfer<'a, X> {
     answers: u64,
 }
 
+impl Outcome {
+    /// A word for metrics.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Stored(_) => "stored",
+            Self::Failed { .. } => "failed",
+            Self::Refused => "refused",
+            Self::NoCapacity => "no_capacity",
+            Self::Retry { .. } => "retry",
+            Self::Cancelled => "cancelled",
+            Self::Broken(_) => "broken",
+        }
+    }
+}
+
 impl<'a, X: Exchange> Transfer<'a, X> {
     fn new(setup: Setup, exchange: &'a mut X, held: Arc<Mutex<blockstore::Walk>>) -> Self {
         let input = *setup.input.borrow();
@@ -368,8 +383,28 @@ impl<'a, X: Exchange> Transfer<'a, X> {
         if covered || too_early {
             return;
         }
+        let least = self.least();
+        if least > self.flow.granted && self.ask_again.take().is_some() {
+            self.flow.ask_again();
+        }
         if let Some(total) = self.flow.ask(expected, used) {
-            self.setup.report.want_grant(total);
+            self.setup.report.want_grant(total.max(least), least);
+        }
+    }
+
+    /// The total of bytes without which nothing moves any more; 0 while
+    /// something does.
+    fn least(&self) -> u64 {
+        let used = self.walk_totals().bytes;
+        if let Some(next) = self.parked.front() {
+            return used + self.arriving_bytes + next.data.len() as u64;
+        }
+        let idle =
+            self.probing == 0 && self.wanted.is_empty() && self.in_memory() == 0 && self.jobs.is_empty();
+        match used.cmp(&self.flow.granted) {
+            std::cmp::Ordering::Greater => used,
+            std::cmp::Ordering::Equal if idle && !self.walk.is_done() => used + 1,
+            _ => 0,
         }
     }
 
@@ -485,6 +520,8 @@ impl<'a, X: Exchange> Transfer<'a, X> {
         self.progressed = true;
         self.reason = Reason::Retrieving;
         let length = data.len() as u64;
+        metrics::counter!("pinfold_fetch_blocks_total").increment(1);
+        metrics::counter!("pinfold_fetch_bytes_total").increment(length);
         self.flow.arrived(length);
         // Bytes of their own: what the walk has passed was granted before.
         let fills_gap = codecs.is_empty();

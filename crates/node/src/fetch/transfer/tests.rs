@@ -73,7 +73,7 @@ impl World {
         loop {
             let now = Instant::now();
             for Event { kind, .. } in self.outbox.batch(now, now + Duration::from_secs(5)).await {
-                if let EventKind::WantGrant { bytes } = kind {
+                if let EventKind::WantGrant { bytes, .. } = kind {
                     return bytes;
                 }
             }
@@ -197,7 +197,13 @@ async fn a_root_released_in_mid_walk_takes_nothing_from_another() {
 async fn bytes_beyond_the_grant_wait_for_it() {
     let world = World::new();
     let mut dag = Dag::default();
-    let leaves: Vec<_> = (0..64).map(|n| dag.leaf(vec![n; 10_000])).collect();
+    // After hundreds of small ones nobody expects large ones.
+    let leaves: Vec<_> = (0..600)
+        .map(|n: u32| {
+            let length = if n < 500 { 8 } else { 10_000 };
+            dag.leaf(n.to_be_bytes().repeat(length / 4))
+        })
+        .collect();
     let root = dag.node(1, &leaves);
     let total = dag.reference(&root).0.bytes;
     world.grant(100_000);

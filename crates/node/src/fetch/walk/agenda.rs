@@ -100,7 +100,8 @@ impl<K> Agenda<K> {
     /// room left for as many again.
     pub(crate) fn append(&mut self, frame: FrameId, next: u32, count: u32) {
         let last_node = self.nodes.last_key_value().map_or(0, |(&label, _)| label);
-        let last_link = |(&label, span): (&Label, &Span)| label + span.stride * Label::from(span.count - span.next);
+        let last_link =
+            |(&label, span): (&Label, &Span)| label + span.stride * Label::from(span.count - span.next);
         let last = self.spans.last_key_value().map_or(0, last_link).max(last_node);
         let stride = (Label::MAX - last) / (2 * Label::from(count - next) + 1);
         debug_assert!(stride > 0, "the caller makes room first");
@@ -110,9 +111,10 @@ impl<K> Agenda<K> {
     /// Whether so many links can be appended, one after the other.
     pub(crate) fn has_room_behind(&self) -> bool {
         let node = self.nodes.last_key_value().map_or(0, |(&label, _)| label);
-        let span = self.spans.last_key_value().map_or(0, |(&label, span)| {
-            label + span.stride * Label::from(span.count - span.next)
-        });
+        let span = self
+            .spans
+            .last_key_value()
+            .map_or(0, |(&label, span)| label + span.stride * Label::from(span.count - span.next));
         Label::MAX - node.max(span) > Label::MAX >> 64
     }
 

@@ -48,7 +48,8 @@ impl Far {
         }
         let (cid, numbers) = record.split_at(length - size_of::<u64>() - 4 * size_of::<u32>());
         let (parent, numbers) = numbers.split_first_chunk().expect("split above");
-        let mut numbers = numbers.chunks_exact(4).map(|n| u32::from_le_bytes(n.try_into().expect("four bytes")));
+        let mut numbers =
+            numbers.chunks_exact(4).map(|n| u32::from_le_bytes(n.try_into().expect("four bytes")));
         let mut number = || numbers.next().expect("four numbers were written");
         Some(FarSpan {
             source: Cid::read_bytes(cid).expect("written by push"),

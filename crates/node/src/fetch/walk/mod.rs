@@ -20,7 +20,6 @@ mod visited;
 #[cfg(test)]
 mod tests;
 
-
 use std::collections::HashMap;
 
 use pinfold_core::content::{self, BlockCid, Cid};
@@ -468,7 +467,9 @@ impl Walk {
             if !self.agenda.has_room_behind() {
                 return;
             }
-            let Some(FarSpan { source, parent, depth, nesting, next, count }) = self.far.pop() else { return };
+            let Some(FarSpan { source, parent, depth, nesting, next, count }) = self.far.pop() else {
+                return;
+            };
             let frame = self.add_frame(source, None, depth, nesting, 1);
             self.frame_mut(frame).parent = parent;
             self.agenda.append(frame, next, count);

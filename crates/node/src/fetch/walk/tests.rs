@@ -71,7 +71,11 @@ impl<'a> Run<'a> {
     }
 
     /// Walks to the end, answering in the order that `choose` says.
-    fn finish(&mut self, window: usize, mut choose: impl FnMut(&[BlockCid]) -> usize) -> Result<(), WalkError> {
+    fn finish(
+        &mut self,
+        window: usize,
+        mut choose: impl FnMut(&[BlockCid]) -> usize,
+    ) -> Result<(), WalkError> {
         self.advance(window)?;
         while !self.walk.is_done() {
             let index = choose(&self.asked);
@@ -83,7 +87,13 @@ impl<'a> Run<'a> {
 }
 
 /// Walks in a given order and compares everything with the reference.
-fn check(dag: &Dag, root: &Cid, limits: Limits, window: usize, choose: impl FnMut(&[BlockCid]) -> usize) -> usize {
+fn check(
+    dag: &Dag,
+    root: &Cid,
+    limits: Limits,
+    window: usize,
+    choose: impl FnMut(&[BlockCid]) -> usize,
+) -> usize {
     let mut run = Run::new(dag, root, limits);
     run.finish(window, choose).unwrap();
     let (want, leaves) = dag.reference(root);
@@ -178,7 +188,8 @@ fn what_is_asked_for_comes_in_the_order_of_the_walk() {
     run.answer(0);
     run.advance(10).unwrap();
     // All branches arrive, the last one first, and then one window is wanted.
-    let want: Vec<_> = (0..10).map(|n| content::block_cid(&dag.leaf_of(&format!("0 {n}"))).unwrap()).collect();
+    let want: Vec<_> =
+        (0..10).map(|n| content::block_cid(&dag.leaf_of(&format!("0 {n}"))).unwrap()).collect();
     while !run.asked.is_empty() {
         let cid = content::of_block_cid(&run.asked.pop().unwrap());
         let block = run.derive(&cid);

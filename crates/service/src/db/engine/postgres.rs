@@ -56,7 +56,7 @@ impl Postgres {
         tasks.spawn(listen::listen(url.to_owned(), signal.clone(), stop.clone()));
         let shared = Shared { pool, settings, told };
         let (additions, waiting) = mpsc::channel(WAITING);
-        tasks.spawn(add_batches(shared.clone(), waiting));
+        tasks.spawn(add_batches(shared.clone(), waiting, stop.clone()));
         Ok(Self { shared, additions, tasks, stop, signal })
     }
 
@@ -149,8 +149,24 @@ impl Shared {
         }
     }
 
-    async fn add(&self, pins: &Arc<Vec<NewPin>>) -> Result<Vec<Result<PinRecord>>> {
-        let pins = Arc::clone(pins);
+    /// Adds pins and answers them; each by itself when they fail together, so
+    /// that none fails because of another.
+    async fn add_all(&self, additions: Vec<Addition>) {
+        let pins = additions.iter().map(|addition| addition.pin.clone()).collect();
+        match self.add(pins).await {
+            Err(error) if additions.len() > 1 && !error.is_unavailable() => {
+                tracing::warn!(%error, "a batch of new pins failed; each is tried by itself");
+                for addition in additions {
+                    let alone = self.add(vec![addition.pin.clone()]).await;
+                    answer(vec![addition], alone);
+                }
+            }
+            outcome => answer(additions, outcome),
+        }
+    }
+
+    async fn add(&self, pins: Vec<NewPin>) -> Result<Vec<Result<PinRecord>>> {
+        let pins = Arc::new(pins);
         let work: Box<Work<Vec<Result<PinRecord>>>> = Box::new(move |tx| {
             let pins = Arc::clone(&pins);
             Box::pin(async move { add_batch(tx, &pins).await })
@@ -175,16 +191,21 @@ async fn end<T>(tx: &mut Tx, outcome: Result<T>) -> Result<T> {
     }
 }
 
-/// Takes whatever waits, up to [`BATCH`], into one transaction after another.
-async fn add_batches(shared: Shared, mut waiting: mpsc::Receiver<Addition>) {
+/// Takes whatever waits, up to [`BATCH`], into one transaction after another,
+/// until the database is closed and nothing waits any more.
+async fn add_batches(shared: Shared, mut waiting: mpsc::Receiver<Addition>, stop: CancellationToken) {
     let mut batch = Vec::with_capacity(BATCH);
-    while waiting.recv_many(&mut batch, BATCH).await > 0 {
-        let additions = std::mem::take(&mut batch);
-        let pins = Arc::new(additions.iter().map(|addition| addition.pin.clone()).collect());
-        let outcome = shared.add(&pins).await;
-        if let Err(error) = &outcome {
-            tracing::error!(%error, "a batch of new pins was not committed");
+    loop {
+        let taken = tokio::select! {
+            taken = waiting.recv_many(&mut batch, BATCH) => taken,
+            () = stop.cancelled(), if !waiting.is_closed() => {
+                waiting.close();
+                continue;
+            }
+        };
+        if taken == 0 {
+            return;
         }
-        answer(additions, outcome);
+        shared.add_all(std::mem::take(&mut batch)).await;
     }
 }

@@ -20,6 +20,7 @@ use crate::db::{
     settings::Settings,
     sqlite::{self, Access, Connection},
     tx::{Driver, Effects, Future_, Tx},
+    types::{Millis, NewPin, PinRecord},
 };
 
 /// Between two looks at the length of the write-ahead log.
@@ -246,13 +247,9 @@ fn split(messages: Vec<Message>) -> (Vec<Addition>, Vec<Box<dyn Command>>) {
     (additions, commands)
 }
 
-type Added = Result<Vec<Result<crate::db::types::PinRecord>>>;
+type Added = Result<Vec<Result<PinRecord>>>;
 
-fn transaction(
-    tx: &mut Tx,
-    pins: &[crate::db::types::NewPin],
-    commands: &mut [Box<dyn Command>],
-) -> Result<(Added, Effects)> {
+fn transaction(tx: &mut Tx, pins: &[NewPin], commands: &mut [Box<dyn Command>]) -> Result<(Added, Effects)> {
     connection(tx).batch("BEGIN IMMEDIATE")?;
     let outcome = within(tx, pins, commands);
     if outcome.is_err() && !connection(tx).transaction_ended() {
@@ -261,29 +258,18 @@ fn transaction(
     outcome
 }
 
-fn within(
-    tx: &mut Tx,
-    pins: &[crate::db::types::NewPin],
-    commands: &mut [Box<dyn Command>],
-) -> Result<(Added, Effects)> {
+fn within(tx: &mut Tx, pins: &[NewPin], commands: &mut [Box<dyn Command>]) -> Result<(Added, Effects)> {
     let now = sqlite::now();
     let mut effects = Effects::default();
-    let mut added = Ok(Vec::new());
-    if !pins.is_empty() {
-        tx.start(now);
-        let alone = commands.is_empty();
-        added = savepoint(tx, alone, |tx| ready(Box::pin(add_batch(tx, pins))));
-        if added.is_err() && alone {
-            return Ok((Err(added.err().unwrap_or(Error::Closed)), effects));
-        }
-        effects.merge(std::mem::take(&mut tx.effects));
-    }
+    let added = add(tx, pins, now, &mut effects);
+    still_open(tx)?;
     for command in commands {
         tx.start(now);
-        let kept = savepoint(tx, false, |tx| {
+        let kept = savepoint(tx, |tx| {
             let keep = command.run(tx).now_or_never().expect("work on SQLite never waits");
-            if keep { Ok(true) } else { Err(Error::Closed) }
+            if keep { Ok(()) } else { Err(Error::Closed) }
         });
+        still_open(tx)?;
         if kept.is_ok() {
             effects.merge(std::mem::take(&mut tx.effects));
         }
@@ -292,21 +278,50 @@ fn within(
     Ok((added, effects))
 }
 
-/// Runs work that leaves no trace when it fails. What is alone in its
-/// transaction needs no savepoint: the transaction is rolled back.
-fn savepoint<T>(tx: &mut Tx, alone: bool, work: impl FnOnce(&mut Tx) -> Result<T>) -> Result<T> {
-    let (begin, keep, undo) = if alone {
-        ("", "", "ROLLBACK")
-    } else {
-        ("SAVEPOINT command", "RELEASE command", "ROLLBACK TO command; RELEASE command")
-    };
-    connection(tx).batch(begin)?;
-    let outcome = work(tx);
-    let end = if outcome.is_ok() { keep } else { undo };
+/// Some failures, such as a full disk, end the whole transaction.
+fn still_open(tx: &mut Tx) -> Result<()> {
     if connection(tx).transaction_ended() {
-        return outcome;
+        return Err(Error::NotCommitted("SQLite ended the transaction; is the disk full?".into()));
     }
-    connection(tx).batch(end)?;
+    Ok(())
+}
+
+/// Adds pins together; each by itself when they fail together, so that none
+/// fails because of another.
+fn add(tx: &mut Tx, pins: &[NewPin], now: Millis, effects: &mut Effects) -> Added {
+    if pins.is_empty() {
+        return Ok(Vec::new());
+    }
+    let together = add_some(tx, pins, now, effects);
+    match together {
+        Err(error) if pins.len() > 1 && !connection(tx).transaction_ended() => {
+            tracing::warn!(%error, "a batch of new pins failed; each is tried by itself");
+            Ok(pins.iter().map(|pin| add_alone(tx, pin, now, effects)).collect())
+        }
+        outcome => outcome,
+    }
+}
+
+fn add_some(tx: &mut Tx, pins: &[NewPin], now: Millis, effects: &mut Effects) -> Added {
+    tx.start(now);
+    let added = savepoint(tx, |tx| ready(Box::pin(add_batch(tx, pins))))?;
+    effects.merge(std::mem::take(&mut tx.effects));
+    Ok(added)
+}
+
+fn add_alone(tx: &mut Tx, pin: &NewPin, now: Millis, effects: &mut Effects) -> Result<PinRecord> {
+    let added = add_some(tx, std::slice::from_ref(pin), now, effects)?;
+    added.into_iter().next().unwrap_or(Err(Error::Closed))
+}
+
+/// Runs work that leaves no trace when it fails.
+fn savepoint<T>(tx: &mut Tx, work: impl FnOnce(&mut Tx) -> Result<T>) -> Result<T> {
+    connection(tx).batch("SAVEPOINT command")?;
+    let outcome = work(tx);
+    let end = if outcome.is_ok() { "RELEASE command" } else { "ROLLBACK TO command; RELEASE command" };
+    if !connection(tx).transaction_ended() {
+        connection(tx).batch(end)?;
+    }
     outcome
 }
 

@@ -1,0 +1,6 @@
+//! The methods of [`super::Database`] by concern.
+
+mod accounts;
+mod nodes;
+mod operator;
+mod pins;

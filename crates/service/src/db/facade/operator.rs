@@ -1,0 +1,161 @@
+//! What the operator keeps, sees and decides.
+
+use std::sync::Arc;
+
+use crate::db::{
+    Database, Deed, HeldContent, JobsDone, MAX_ROWS, QueueEntry, SealedKey, error::Result, jobs, operator,
+    property, rows, validate,
+};
+
+impl Database {
+    /// The sealed token-signing keys, oldest first.
+    pub async fn keys(&self) -> Result<Vec<SealedKey>> {
+        self.engine.read(move |tx| Box::pin(operator::keys(tx))).await
+    }
+
+    /// Stores a key. Where `only_if_none` is set and a key exists, nothing is
+    /// stored; answers whether it was.
+    pub async fn add_key(&self, key: SealedKey, only_if_none: bool) -> Result<bool> {
+        validate::name(&key.kid, "the key's id")?;
+        {
+            let key = Arc::new(key);
+            self.engine
+                .write(move |tx| {
+                    let key = Arc::clone(&key);
+                    Box::pin(async move { operator::add_key(tx, &key, only_if_none).await })
+                })
+                .await
+        }
+    }
+
+    /// Marks a key as signing no more; answers whether it exists.
+    pub async fn retire_key(&self, kid: &str) -> Result<bool> {
+        let kid = kid.to_owned();
+        {
+            let kid = Arc::new(kid);
+            self.engine
+                .write(move |tx| {
+                    let kid = Arc::clone(&kid);
+                    Box::pin(async move { operator::retire_key(tx, &kid).await })
+                })
+                .await
+        }
+    }
+
+    /// Removes a key: its tokens end. Answers whether it existed.
+    pub async fn remove_key(&self, kid: &str) -> Result<bool> {
+        let kid = kid.to_owned();
+        {
+            let kid = Arc::new(kid);
+            self.engine
+                .write(move |tx| {
+                    let kid = Arc::clone(&kid);
+                    Box::pin(async move { operator::remove_key(tx, &kid).await })
+                })
+                .await
+        }
+    }
+
+    /// The service's own id, made from `proposal` the first time.
+    pub async fn service_id(&self, proposal: &str) -> Result<String> {
+        let proposal = validate::name(proposal, "the service id")?;
+        {
+            let proposal = Arc::new(proposal);
+            self.engine
+                .write(move |tx| {
+                    let proposal = Arc::clone(&proposal);
+                    Box::pin(async move { property::set_once(tx, "service", &proposal).await })
+                })
+                .await
+        }
+    }
+
+    /// Records a deed of the operator.
+    pub async fn record_deed(&self, deed: Deed) -> Result<()> {
+        let deed = Arc::new(deed);
+        self.engine
+            .write(move |tx| {
+                let deed = Arc::clone(&deed);
+                Box::pin(async move { operator::record_deed(tx, &deed).await })
+            })
+            .await
+    }
+
+    /// Deeds with numbers below `before` (`i64::MAX` for the newest), newest
+    /// first, at most 1,000.
+    pub async fn deeds(&self, before: i64, limit: u32) -> Result<Vec<Deed>> {
+        let limit = rows(limit);
+        self.engine.read(move |tx| Box::pin(operator::deeds(tx, before, limit))).await
+    }
+}
+
+impl Database {
+    /// Contents that are pinned or kept, with numbers above `after`, ascending,
+    /// at most 1,000.
+    pub async fn held_contents(&self, after: i64, limit: u32) -> Result<Vec<HeldContent>> {
+        let limit = rows(limit);
+        self.engine.read(move |tx| Box::pin(operator::held_contents(tx, after, limit))).await
+    }
+
+    /// Denies contents (at most 1,000): their pins fail with `denied` and are
+    /// kept for 30 days. Answers how many were not denied before.
+    pub async fn deny(&self, contents: &[i64]) -> Result<u64> {
+        self.mark(contents, true).await
+    }
+
+    /// Lifts the denial of contents (at most 1,000): their pins are as they were.
+    /// Answers how many were denied.
+    pub async fn lift(&self, contents: &[i64]) -> Result<u64> {
+        self.mark(contents, false).await
+    }
+
+    /// The version of the denylist whose rules have this digest: the stored one,
+    /// or the next where the digest is new.
+    pub async fn denylist_version(&self, digest: [u8; 32]) -> Result<i64> {
+        let digest = data_encoding::HEXLOWER.encode(&digest);
+        {
+            let digest = Arc::new(digest);
+            self.engine
+                .write(move |tx| {
+                    let digest = Arc::clone(&digest);
+                    Box::pin(async move { property::denylist_version(tx, &digest).await })
+                })
+                .await
+        }
+    }
+}
+
+impl Database {
+    /// Runs the service's own jobs that are due and that no other process has a
+    /// lease on: deadlines, turns, placement and repair, denied contents past
+    /// their time, retention, large contents. To be called about once a second,
+    /// and at once while [`JobsDone::more`].
+    pub async fn run_jobs(&self) -> Result<JobsDone> {
+        jobs::run(&self.engine).await
+    }
+
+    /// Allocations that are not stored yet, and contents that wait for one, with
+    /// content numbers above `after`, at most 1,000.
+    pub async fn queue(&self, after: i64, limit: u32) -> Result<Vec<QueueEntry>> {
+        let limit = rows(limit);
+        self.engine.read(move |tx| Box::pin(operator::queue(tx, after, limit))).await
+    }
+
+    /// Sends an unfinished content to its nodes anew, or places it; answers
+    /// whether there is such a content.
+    pub async fn retry(&self, content: i64) -> Result<bool> {
+        self.engine.write(move |tx| Box::pin(jobs::retry(tx, content))).await
+    }
+}
+impl Database {
+    async fn mark(&self, contents: &[i64], denied: bool) -> Result<u64> {
+        let contents: Vec<i64> = contents.iter().copied().take(MAX_ROWS as usize).collect();
+        let contents = Arc::new(contents);
+        self.engine
+            .write(move |tx| {
+                let contents = Arc::clone(&contents);
+                Box::pin(async move { operator::deny(tx, &contents, denied).await })
+            })
+            .await
+    }
+}
