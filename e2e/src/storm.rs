@@ -98,7 +98,7 @@ impl Worker {
         let Ok(answer) = self.api.send(Method::POST, "/pins", Some(pin.clone())).await else {
             return Ok(false);
         };
-        self.note(&pin, answer)?;
+        self.note(&pin, &answer)?;
         Ok(true)
     }
 
@@ -110,7 +110,7 @@ impl Worker {
         let Ok(answer) = self.api.send(Method::POST, &path, Some(pin.clone())).await else {
             return Ok(false);
         };
-        self.note(&pin, answer)?;
+        self.note(&pin, &answer)?;
         self.set(&old, Fate::Gone);
         Ok(true)
     }
@@ -131,7 +131,7 @@ impl Worker {
         Ok(true)
     }
 
-    fn note(&mut self, pin: &Value, answer: Answer) -> Result<()> {
+    fn note(&mut self, pin: &Value, answer: &Answer) -> Result<()> {
         ensure!(answer.status == StatusCode::ACCEPTED, "POST answered {}: {}", answer.status, answer.body);
         let id = answer.body["requestid"].as_str().unwrap_or_default().to_owned();
         let cid = pin["cid"].as_str().unwrap_or_default().to_owned();

@@ -23,7 +23,7 @@ const RAW: u64 = 0x55;
 
 /// A CID that holds its own data, so that its pin needs no peer.
 fn inline(number: usize) -> String {
-    let digest = Multihash::wrap(0, format!("content {number}").as_bytes()).unwrap();
+    let digest = Multihash::wrap(0, format!("content {number}").as_bytes()).expect("a short text fits");
     Cid::new_v1(RAW, digest).to_string()
 }
 
@@ -31,7 +31,7 @@ fn inline(number: usize) -> String {
 fn nowhere(number: usize) -> String {
     let mut digest = [7; 32];
     digest[..8].copy_from_slice(&(number as u64).to_be_bytes());
-    Cid::new_v1(RAW, Multihash::wrap(0x12, &digest).unwrap()).to_string()
+    Cid::new_v1(RAW, Multihash::wrap(0x12, &digest).expect("32 bytes fit")).to_string()
 }
 
 async fn add_all(api: &Api) -> Result<()> {
@@ -40,7 +40,7 @@ async fn add_all(api: &Api) -> Result<()> {
     let searched = (0..SEARCHED).map(|number| (nowhere(number), "searched".to_owned()));
     for (cid, name) in pinned.chain(searched) {
         while tasks.len() >= 32 {
-            tasks.join_next().await.unwrap()??;
+            tasks.join_next().await.expect("32 tasks run")??;
         }
         let api = api.clone();
         tasks.spawn(async move { api.add(json!({ "cid": cid, "name": name })).await.map(|_| ()) });

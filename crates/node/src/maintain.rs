@@ -59,7 +59,7 @@ async fn reclaim(store: Store, every: Duration, cancel: CancellationToken) {
             }
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
-                tracing::error!(%error, "unreferenced blocks cannot be removed; tried again later")
+                tracing::error!(%error, "unreferenced blocks cannot be removed; tried again later");
             }
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }

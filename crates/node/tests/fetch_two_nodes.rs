@@ -1,6 +1,8 @@
 //! Two real nodes over loopback, each with a service of its own: what one
 //! holds the other fetches, holds, and serves.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 use std::time::Duration;
 

@@ -368,8 +368,8 @@ impl Sources {
         }
     }
 
-    fn on_arrival(&mut self, arrival: Result<PeerId, broadcast::error::RecvError>) {
-        match arrival {
+    fn on_arrival(&mut self, arrival: &Result<PeerId, broadcast::error::RecvError>) {
+        match *arrival {
             Ok(peer) if self.named.contains(&peer) => {
                 self.origin_reached = true;
                 self.add_peer(peer);
@@ -474,7 +474,7 @@ impl Exchange for Sources {
                     if let Ok(Some(supply)) = found.map(|found| self.on_found(found)) { return supply; }
                 }
                 provider = next_provider(&mut self.providers) => self.on_provider(provider),
-                arrival = self.arrivals.recv() => self.on_arrival(arrival),
+                arrival = self.arrivals.recv() => self.on_arrival(&arrival),
                 Some(origins) = self.more_origins.recv() => {
                     self.dials = 0;
                     self.dial_origins(&origins);

@@ -24,7 +24,7 @@ pub(super) async fn let_go(context: Arc<Context>, record: Record, cancel: Cancel
         match context.workers.run(move || store.release(&bytes)).await {
             Ok(_) => break,
             Err(error) => {
-                tracing::error!(root = record.root, %error, "cannot let a root go; it is tried again")
+                tracing::error!(root = record.root, %error, "cannot let a root go; it is tried again");
             }
         }
         tokio::select! {
