@@ -1,5 +1,6 @@
 use std::collections::HashSet;
 use std::path::Path;
+use std::time::Duration;
 
 use pinfold_blockstore::{Options, RootState};
 use pinfold_core::content::ContentKey;

@@ -13,8 +13,10 @@
 //! up. A block of a codec whose links are unknown is a leaf.
 
 mod agenda;
+mod consume;
 mod far;
 mod links;
+mod memory;
 mod visited;
 
 #[cfg(test)]
@@ -26,9 +28,9 @@ use pinfold_core::content::{self, BlockCid, Cid};
 use pinfold_core::manifest::{self, NO_PARENT};
 use pinfold_core::policy;
 
-use agenda::{Agenda, FrameId, Head, Label, Last, Node};
-use far::{Far, FarSpan};
-use visited::{Visit, Visited};
+use agenda::{Agenda, FrameId, Head, Label, Node};
+use far::Far;
+use visited::Visited;
 
 pub(crate) use links::{Links, normal};
 
@@ -402,225 +404,5 @@ impl Walk {
         self.agenda.insert(self.pending[cid].label, frame, count);
         self.drop_far_links(frame);
         frame
-    }
-
-    /// Writes the last half of the agenda small.
-    fn put_far(&mut self) {
-        let Some(from) = self.agenda.spans.keys().nth(self.limits.spans / 2).copied() else { return };
-        while let Some(last) = self.agenda.pop_last(from) {
-            let (frame, next, count) = match last {
-                Last::Span(span) => (span.frame, span.next, span.count),
-                Last::Node(node) => {
-                    self.forget(&node.key);
-                    (node.frame, node.index, node.index + 1)
-                }
-            };
-            let &Frame { source, parent, depth, nesting, is_owned, .. } = self.frame(frame);
-            if is_owned {
-                // Its block is not consumed, and brings its links again.
-                self.close(&source, frame);
-            } else {
-                self.far.push(&FarSpan { source, parent, depth, nesting, next, count });
-            }
-            self.leave(frame);
-        }
-    }
-
-    /// Forgets that a node's block was asked for: when the node is asked for
-    /// again, the store has it.
-    fn forget(&mut self, link: &Link) {
-        if self.pending.get(&link.cid).is_none_or(|pending| pending.owner != link.id) {
-            return;
-        }
-        let found = self.pending.remove(&link.cid).and_then(|pending| pending.found);
-        let Some(found) = found else { return };
-        if content::inline_data(&link.cid).is_none() {
-            self.ahead.blocks -= 1;
-            self.ahead.bytes -= u64::from(found.length);
-        }
-        if let Some((_, frame)) = found.expanded {
-            self.disown(frame);
-        }
-    }
-
-    /// The links of a block that is not consumed are gone from the agenda, at
-    /// least in part.
-    fn close(&mut self, source: &Cid, frame: FrameId) {
-        let found = self.pending.get_mut(source).and_then(|pending| pending.found.as_mut());
-        if let Some(found) = found.filter(|found| found.expanded.is_some_and(|(_, open)| open == frame)) {
-            found.expanded = None;
-        }
-        self.disown(frame);
-    }
-
-    /// The owner of a frame refers to it no longer.
-    fn disown(&mut self, frame: FrameId) {
-        let owned = self.frame_mut(frame);
-        if std::mem::take(&mut owned.is_owned) {
-            self.leave(frame);
-        }
-    }
-
-    /// Takes back what comes next of what was put far.
-    fn bring_near(&mut self) {
-        for _ in 0..(self.limits.spans / 4).max(1) {
-            if !self.agenda.has_room_behind() {
-                return;
-            }
-            let Some(FarSpan { source, parent, depth, nesting, next, count }) = self.far.pop() else {
-                return;
-            };
-            let frame = self.add_frame(source, None, depth, nesting, 1);
-            self.frame_mut(frame).parent = parent;
-            self.agenda.append(frame, next, count);
-        }
-    }
-
-    fn consume_block(&mut self, label: Label, cid: Cid) -> Result<(), WalkError> {
-        let node = &self.agenda.nodes[&label];
-        let (id, above) = (node.key.id, node.frame);
-        let inline = content::inline_data(&cid).is_some();
-        self.check_limits(&cid, above, inline)?;
-        let found = self.pending.get_mut(&cid).and_then(|pending| pending.found.take());
-        let found = found.expect("consume looked before");
-        let parent = self.note(&cid, &found, above, inline)?;
-        let here = found.expanded.filter(|(by, _)| *by == id).map(|(_, frame)| frame);
-        if let Some(frame) = here {
-            self.frame_mut(frame).parent = parent;
-        } else if found.links > 0 {
-            // Its links stand behind a later node that was known first, where
-            // they will have been visited; or they were put far. They belong
-            // here.
-            let frame = self.open(&cid, None, found.links, 1);
-            self.frame_mut(frame).parent = parent;
-        }
-        if let Some((_, frame)) = found.expanded {
-            self.disown(frame);
-        }
-        self.pending.remove(&cid);
-        Ok(())
-    }
-
-    fn check_limits(&self, cid: &Cid, above: FrameId, inline: bool) -> Result<(), WalkError> {
-        let over = |what, limit| Err(WalkError::OverLimit { what, limit, cid: *cid });
-        let frame = self.frame(above);
-        if frame.depth > self.limits.depth {
-            return over("links from the root to a block", u64::from(self.limits.depth));
-        }
-        if inline && frame.nesting >= self.limits.nesting {
-            return over("nested identity CIDs", u64::from(self.limits.nesting));
-        }
-        if self.visited.len() as u64 >= self.limits.blocks {
-            return over("blocks", self.limits.blocks);
-        }
-        Ok(())
-    }
-
-    /// Marks a block as visited, counts it and adds its leaf. Returns the
-    /// index that is its links' parent.
-    fn note(&mut self, cid: &Cid, found: &Found, above: FrameId, inline: bool) -> Result<u64, WalkError> {
-        let inherited = self.frame(above).parent;
-        if inline {
-            self.visited.visit(cid.codec(), cid.hash(), 0);
-            return Ok(inherited);
-        }
-        self.ahead.blocks -= 1;
-        self.ahead.bytes -= u64::from(found.length);
-        let index = self.consumed.blocks;
-        let short = u32::try_from(index).expect("the limit on blocks is below 2^32");
-        match self.visited.visit(cid.codec(), cid.hash(), short) {
-            Visit::New => {
-                self.consumed.blocks += 1;
-                self.consumed.bytes += u64::from(found.length);
-                self.fresh.extend(content::block_cid(cid).map(|cid| *cid.hash()));
-                self.push_leaf(cid, found, inherited)?;
-                Ok(index)
-            }
-            Visit::OtherCodec(first) => Ok(u64::from(first)),
-            Visit::Seen => unreachable!("a visited block is not consumed again"),
-        }
-    }
-
-    fn push_leaf(&mut self, cid: &Cid, found: &Found, parent: u64) -> Result<(), WalkError> {
-        let leaf = manifest::BlockLeaf {
-            multihash: *cid.hash(),
-            codec: cid.codec(),
-            length: u64::from(found.length),
-            chunk_root: found.chunk_root,
-            parent,
-        };
-        let pushed = self.builder.push_leaf(&leaf).map(drop);
-        pushed.map_err(|error| WalkError::Manifest { cid: *cid, error: error.to_string() })
-    }
-
-    fn add_frame(
-        &mut self,
-        source: Cid,
-        links: Option<Links>,
-        depth: u32,
-        nesting: u32,
-        live: u32,
-    ) -> FrameId {
-        let memory = links.as_ref().map_or(0, Links::memory);
-        self.link_memory += memory;
-        let is_owned = live > 1;
-        let frame = Frame { source, links, memory, parent: NO_PARENT, depth, nesting, is_owned, live };
-        if let Some(id) = self.free.pop() {
-            self.frames[id] = Some(frame);
-            return id;
-        }
-        self.frames.push(Some(frame));
-        self.frames.len() - 1
-    }
-
-    /// Takes the first link off the first span. Links are kept for the sake of
-    /// spans alone.
-    fn advance(&mut self) {
-        if let Some((frame, true)) = self.agenda.take() {
-            let ended = self.frame_mut(frame);
-            ended.links = None;
-            let memory = std::mem::take(&mut ended.memory);
-            self.link_memory -= memory;
-            self.leave(frame);
-        }
-    }
-
-    /// One fewer refers to a frame.
-    fn leave(&mut self, id: FrameId) {
-        let frame = self.frame_mut(id);
-        frame.live -= 1;
-        if frame.live == 0 {
-            let memory = frame.memory;
-            self.link_memory -= memory;
-            self.frames[id] = None;
-            self.free.push(id);
-        }
-    }
-
-    /// Keeps the memory for links within its limit by dropping those that are
-    /// needed last; never those of `keep` and of the first span.
-    fn drop_far_links(&mut self, keep: FrameId) {
-        if self.link_memory <= self.limits.link_memory {
-            return;
-        }
-        let first = self.agenda.spans.first_key_value().map(|(_, span)| span.frame);
-        for span in self.agenda.spans.values().rev() {
-            if self.link_memory <= self.limits.link_memory / 2 {
-                break;
-            }
-            let Some(frame) = self.frames[span.frame].as_mut() else { continue };
-            if span.frame != keep && Some(span.frame) != first && frame.links.take().is_some() {
-                self.link_memory -= frame.memory;
-                frame.memory = 0;
-            }
-        }
-    }
-
-    fn frame(&self, id: FrameId) -> &Frame {
-        self.frames[id].as_ref().expect("nodes and spans keep their frame alive")
-    }
-
-    fn frame_mut(&mut self, id: FrameId) -> &mut Frame {
-        self.frames[id].as_mut().expect("nodes and spans keep their frame alive")
     }
 }
