@@ -21,6 +21,9 @@ const ASK: u64 = 64 << 20;
 /// The length of a block of which nothing is known: the usual leaf of a file.
 const FIRST_GUESS: u64 = 256 << 10;
 
+/// A full window is refilled in this many batches.
+const BATCHES: usize = 16;
+
 /// The weight of a new length in the moving average is one in this.
 const SMOOTHING: u64 = 16;
 
@@ -57,7 +60,10 @@ impl Flow {
         let room = by_window.min(by_grant).min(MAX_UNDER_WAY.saturating_sub(under_way) as u64);
         // Near the end of a grant the average says little: one at a time.
         let least = usize::from(under_way == 0 && in_memory == 0 && used < self.granted);
-        usize::try_from(room).unwrap_or(MAX_UNDER_WAY).max(least)
+        let room = usize::try_from(room).unwrap_or(MAX_UNDER_WAY).max(least);
+        // Not one by one as they arrive: each batch costs a job, and a message
+        // that the peer has to work through.
+        if room < (under_way + room) / BATCHES { 0 } else { room }
     }
 
     /// The total to ask for, if it is time to.
@@ -111,7 +117,8 @@ mod tests {
         assert_eq!(flow.room(0, 0, 0, 1_000), 4);
         (0..300).for_each(|_| flow.arrived(100));
         assert_eq!(flow.room(0, 0, 0, 1), 1_024);
-        assert_eq!(flow.room(1_000, 0, 0, 1), 24);
+        assert_eq!(flow.room(900, 0, 0, 1), 124);
+        assert_eq!(flow.room(1_000, 0, 0, 1), 0, "too few to be worth a message");
     }
 
     #[test]

@@ -20,7 +20,7 @@ mod tests;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
@@ -48,6 +48,9 @@ use jobs::{Arrival, Done, JobError};
 const IN_MEMORY: u64 = 32 << 20;
 /// The least of those that one transfer may have: two of the largest blocks.
 const LEAST_IN_MEMORY: u64 = 4 << 20;
+
+/// Supplies taken at a time, when many have arrived.
+const SUPPLIES: usize = 64;
 
 /// What a running transfer is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -208,7 +211,10 @@ impl<'a, X: Exchange> Transfer<'a, X> {
                         return Ok(outcome);
                     }
                 }
-                supply = self.exchange.next(), if open => self.on_supply(supply)?,
+                supply = self.exchange.next(), if open => {
+                    self.on_supply(supply)?;
+                    self.take_more()?;
+                }
                 changed = self.setup.input.changed() => {
                     changed.map_err(|_| Outcome::Cancelled)?;
                     self.on_input()?;
@@ -218,6 +224,19 @@ impl<'a, X: Exchange> Transfer<'a, X> {
                 () = tokio::time::sleep_until(deadline) => self.on_time()?,
             }
         }
+    }
+
+    /// Takes what has arrived with the last supply, so that all of it is worked
+    /// on together.
+    fn take_more(&mut self) -> Result<(), Outcome> {
+        for _ in 0..SUPPLIES {
+            if self.in_memory() >= self.memory_limit() {
+                break;
+            }
+            let Some(supply) = self.exchange.next().now_or_never() else { break };
+            self.on_supply(supply)?;
+        }
+        Ok(())
     }
 
     fn retry(&self, reason: Reason) -> Outcome {
