@@ -173,9 +173,6 @@ pub(crate) struct ServiceArgs {
     /// Log every request
     #[arg(long, env = "PINFOLD_ACCESS_LOG", default_value = "on", value_name = "on|off")]
     pub(crate) access_log: Switch,
-    /// Send traces to this OTLP collector, such as http://127.0.0.1:4318
-    #[arg(long, env = "PINFOLD_OTLP", value_name = "URL")]
-    pub(crate) otlp: Option<String>,
     /// Let pins be fetched from private and loopback addresses: on by itself only in `up` without
     /// --public-url
     #[arg(long, env = "PINFOLD_ALLOW_PRIVATE_ADDRESSES", value_name = "on|off")]
@@ -382,7 +379,7 @@ pub(crate) struct PinArgs {
         value_name = "URL"
     )]
     pub(crate) endpoint: String,
-    /// File that holds the access token; default: `token` in the data folder of `pinfold up`
+    /// File that holds the access token
     #[arg(long, global = true, env = "PINFOLD_TOKEN_FILE", value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// Print JSON

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, IsTerminal, Read, stderr},
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
     time::Duration,
 };
@@ -103,10 +103,12 @@ impl Endpoint {
             .parse()
             .with_context(|| format!("--endpoint {:?} is not a URL", args.endpoint))?;
         pins.set_query(None);
-        let path = args.token_file.clone().unwrap_or_else(default_token_file);
-        let token = std::fs::read_to_string(&path).with_context(|| {
-            format!("cannot read the access token {}; name one with --token-file", path.display())
-        })?;
+        let path = args
+            .token_file
+            .as_ref()
+            .context("name the file that holds the access token with --token-file")?;
+        let token = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the access token {}", path.display()))?;
         let client = Client::builder().timeout(REQUEST_TIMEOUT).build()?;
         Ok(Self { pins, token: token.trim().to_owned(), client })
     }
@@ -201,10 +203,6 @@ async fn import(endpoint: &Endpoint, file: &Path, json: bool) -> Result<ExitCode
         }
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn default_token_file() -> PathBuf {
-    crate::config::default_data().join("token")
 }
 
 async fn answer(request: RequestBuilder) -> Result<Value> {
