@@ -17,7 +17,9 @@ use super::{
 
 /// Answers a node that asks to hold `wanted` bytes of a content in all, and
 /// stands still below `least`. An account whose quota does not suffice for
-/// more fails its pins where the node stands still; the others go on.
+/// more fails its pins where the node stands still; the others go on. Where no
+/// account can pay, but one waits for what its other fetches have reserved and
+/// may not need, the node is told to ask again.
 pub(crate) async fn want(tx: &mut Tx, content: i64, wanted: i64, least: i64) -> Result<Answer> {
     let facts = tx.unit.content(content)?;
     if let Some(manifest) = facts.manifest {
@@ -29,6 +31,9 @@ pub(crate) async fn want(tx: &mut Tx, content: i64, wanted: i64, least: i64) -> 
     }
     let (able, unable) = split(tx, content, before).await?;
     if !unable.is_empty() && least <= before {
+        return Ok(granted(before));
+    }
+    if able.is_empty() && may_wait(tx, content, &unable).await? {
         return Ok(granted(before));
     }
     for account in unable {
@@ -44,6 +49,22 @@ pub(crate) async fn want(tx: &mut Tx, content: i64, wanted: i64, least: i64) -> 
         }
     }
     Ok(granted(total))
+}
+
+/// Whether an account should rather wait than fail: other fetches of it have
+/// reservations, which they will settle or give back. So that two do not wait
+/// for each other, the youngest of those that have one does not wait.
+async fn may_wait(tx: &mut Tx, content: i64, accounts: &[AccountId]) -> Result<bool> {
+    let sql = "SELECT MAX(content) FROM holding WHERE account = $1 AND reserved > 0 AND content <> $2";
+    for &account in accounts {
+        let youngest =
+            tx.first(sql, &values![account, content]).await?.map_or(Ok(None), |row| row.opt_int(0))?;
+        let own = tx.unit.holding(account, content).map_or(0, |holding| holding.reserved);
+        if youngest.is_some_and(|youngest| own == 0 || youngest > content) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn granted(bytes: i64) -> Answer {

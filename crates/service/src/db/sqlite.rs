@@ -37,6 +37,10 @@ const STEPS_PER_CHECK: i32 = 2_000;
 /// Page cache of one connection in KiB, as SQLite counts it.
 const CACHE_KIB: i64 = 8 * 1024;
 
+/// What of the write-ahead log's file is kept after a long one was moved into
+/// the database.
+const LOG_BYTES: i64 = 64 << 20;
+
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
@@ -161,6 +165,7 @@ fn configure(connection: &rusqlite::Connection, access: Access) -> Result<()> {
             connection.pragma_update(None, "fullfsync", true)?;
             connection.pragma_update(None, "checkpoint_fullfsync", true)?;
             connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+            connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
         }
         Access::Read => connection.pragma_update(None, "query_only", true)?,
     }

@@ -2,13 +2,14 @@
 
 use pinfold_core::status::{Reason, Status};
 use pinfold_node_api::{Answer, EventKind};
-use pinfold_service::db::PinRefusal;
+use pinfold_service::db::{Database, PinRecord, PinRefusal};
 
 use crate::world::*;
 
 crate::on_both!(
     a_fetch_reserves_and_settles,
     two_hundred_at_the_edge_never_exceed_it,
+    of_two_that_stand_still_the_younger_gives_way,
     one_account_over_quota_does_not_fail_the_other,
     a_second_account_reserves_what_is_fetched_so_far,
     a_fetch_that_fails_frees_what_it_reserved,
@@ -40,40 +41,77 @@ async fn a_fetch_reserves_and_settles(world: World) {
     assert_sound(&db).await;
 }
 
+/// Twice as many as fit, all at once: what fits is pinned to the last byte,
+/// and at no moment more is promised than there is.
 async fn two_hundred_at_the_edge_never_exceed_it(mut world: World) {
     world.settings.max_pinning = 1_000;
-    let quota = 100 * 10_000;
+    let quota = 100 * MIB;
     let (db, mut node, ann) = world.with_node(quota).await;
     let adding = (0..200).map(|content| db.add_pin(pin(ann.id, content)));
     let made: Vec<_> = futures::future::join_all(adding).await.into_iter().map(Result::unwrap).collect();
     node.pull(&db).await;
-    let asked = made
-        .iter()
-        .map(|pin| node.event(pin.content, EventKind::WantGrant { bytes: 10_000, least: 10_000 }))
-        .collect();
-    let answers = node.report(&db, asked).await;
-    let (used, reserved) = usage(&db, &ann).await;
-    assert!(used + reserved <= quota, "{used} + {reserved} of {quota}");
-    let able = made.iter().zip(answers).filter(|(_, answer)| matches!(answer, Answer::Granted { .. }));
-    let able: Vec<_> = able.map(|(pin, _)| pin.clone()).collect();
-    for pin in &able {
-        node.store(&db, pin, 10_000).await;
+    let mut waiting: Vec<i64> = made.iter().map(|pin| pin.content).collect();
+    let mut fitted = Vec::new();
+    for _ in 0..200 {
+        let want = EventKind::WantGrant { bytes: MIB, least: MIB };
+        let asked = waiting.iter().map(|&content| node.event(content, want.clone())).collect();
+        let answers = node.report(&db, asked).await;
         let (used, reserved) = usage(&db, &ann).await;
         assert!(used + reserved <= quota, "{used} + {reserved} of {quota}");
+        let able = |answer: &Answer| matches!(answer, Answer::Granted { bytes } if *bytes >= MIB);
+        let now: Vec<i64> = waiting
+            .iter()
+            .zip(&answers)
+            .filter(|(_, answer)| able(answer))
+            .map(|(&content, _)| content)
+            .collect();
+        let held = now.iter().map(|&content| node.event(content, stored(MIB))).collect();
+        assert!(node.report(&db, held).await.iter().all(|answer| *answer == Answer::Noted));
+        let refused: Vec<bool> = answers.iter().map(|a| matches!(a, Answer::Refused { .. })).collect();
+        let mut at = refused.iter();
+        waiting.retain(|content| !at.next().unwrap() && !now.contains(content));
+        fitted.extend(now);
     }
-    // Contents whose size is known race for the rest.
-    let bob = db.create_account("bob", Some(quota)).await.unwrap();
-    let (used, _) = usage(&db, &ann).await;
-    let known = used / 10_000;
-    let cat = db.create_account("cat", Some(known * 10_000 - 1)).await.unwrap();
-    let racing = able.iter().map(|pinned| {
-        let content = made.iter().position(|pin| pin.content == pinned.content).unwrap() as u64;
-        db.add_pin(pin(cat.id, content))
-    });
-    let outcomes = futures::future::join_all(racing).await;
-    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count() as u64, known - 1);
-    assert_eq!(usage(&db, &cat).await, ((known - 1) * 10_000, 0));
-    assert_eq!(usage(&db, &bob).await, (0, 0));
+    assert_eq!((fitted.len(), waiting.len()), (100, 0));
+    assert_eq!(usage(&db, &ann).await, (quota, 0));
+    assert_eq!(db.account(ann.id).await.unwrap().unwrap().pins, [0, 0, 100, 100]);
+    assert_sound(&db).await;
+    known_contents_race(&db, &made, &fitted).await;
+}
+
+/// Contents whose size is known are charged in the POST itself.
+async fn known_contents_race(db: &Database, made: &[PinRecord], fitted: &[i64]) {
+    let fit = fitted.len() as u64 - 1;
+    let bob = db.create_account("bob", Some(fit * MIB + MIB / 2)).await.unwrap();
+    let numbers = (0_u64..).zip(made).filter(|(_, pin)| fitted.contains(&pin.content));
+    let outcomes =
+        futures::future::join_all(numbers.map(|(number, _)| db.add_pin(pin(bob.id, number)))).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count() as u64, fit);
+    assert_eq!(usage(db, &bob).await, (fit * MIB, 0));
+    assert_sound(db).await;
+}
+
+/// Two that fit one by one, but not together: the younger gives way.
+async fn of_two_that_stand_still_the_younger_gives_way(world: World) {
+    let (db, mut node, ann) = world.with_node(100 * MIB).await;
+    let old = db.add_pin(pin(ann.id, 1)).await.unwrap();
+    let young = db.add_pin(pin(ann.id, 2)).await.unwrap();
+    node.pull(&db).await;
+    let mut ended = Vec::new();
+    for round in 1..200 {
+        for pin in [&old, &young] {
+            let bytes = (2 * round * MIB).min(80 * MIB);
+            let want = EventKind::WantGrant { bytes, least: bytes };
+            if !ended.contains(&pin.content)
+                && let Answer::Refused { .. } = node.say(&db, pin.content, want).await
+            {
+                ended.push(pin.content);
+            }
+        }
+    }
+    assert_eq!(ended, [young.content]);
+    assert_eq!(node.say(&db, old.content, stored(80 * MIB)).await, Answer::Noted);
+    assert_eq!(usage(&db, &ann).await, (80 * MIB, 0));
     assert_sound(&db).await;
 }
 

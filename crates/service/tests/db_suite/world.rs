@@ -216,12 +216,13 @@ impl FakeNode {
 
     /// Asks for grants until they reach `bytes`, or there are no more.
     pub(crate) async fn want(&mut self, db: &Database, pin: &PinRecord, bytes: u64) -> Answer {
-        loop {
+        for _ in 0..1_000 {
             match self.say(db, pin.content, EventKind::WantGrant { bytes, least: bytes }).await {
                 Answer::Granted { bytes: granted } if granted < bytes => {}
                 answer => return answer,
             }
         }
+        panic!("neither granted nor refused: {bytes} bytes of {}", pin.cid);
     }
 
     /// Lets go what it was told to.

@@ -161,6 +161,11 @@ impl Sqlite {
             tracing::error!("a thread of the database panicked");
         }
         self.idle.lock().clear();
+        let emptied = Connection::open(&self.file, Access::Write)
+            .and_then(|mut connection| checkpoint(&mut connection, "TRUNCATE"));
+        if let Err(error) = emptied {
+            tracing::warn!(%error, "the write-ahead log was left; the next start reads it");
+        }
     }
 }
 

@@ -142,6 +142,7 @@ CREATE TABLE holding (
 CREATE INDEX holding_content ON holding (content, account);
 CREATE INDEX holding_waiting ON holding (account, since) WHERE turn = 1;
 CREATE INDEX holding_active ON holding (account) WHERE turn = 2;
+CREATE INDEX holding_reserved ON holding (account, content) WHERE reserved > 0;
 
 CREATE TABLE hold (
     requestid {bytes} PRIMARY KEY,
