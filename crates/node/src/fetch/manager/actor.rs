@@ -464,6 +464,9 @@ impl<P: Peers> Actor<P> {
 
     /// Stops an allocation, unless it has been replaced by a newer one since.
     fn stop_current(&mut self, id: AllocationId) {
+        if self.releasing.contains_key(&id.content) {
+            return;
+        }
         match self.jobs.get_mut(&id.content) {
             Some(job) if job.allocation(id.content) != id => {}
             Some(job) => match job.running() {

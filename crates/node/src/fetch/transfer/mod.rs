@@ -20,9 +20,9 @@ mod tests;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use futures::{FutureExt, StreamExt};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use pinfold_blockstore::{self as blockstore, Multihash, Store};
 use pinfold_core::content::{self, BlockCid, Cid};
