@@ -1,7 +1,7 @@
 //! A plain client of the Pinning Service API: sends what a test says, and
 //! checks nothing by itself but the shape of a pin.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Once, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use reqwest::{Method, StatusCode, header};
@@ -162,6 +162,16 @@ impl Api {
 
 /// An HTTP client without proxies or redirects, as a service must not need them.
 pub fn client() -> Result<reqwest::Client> {
+    install_tls();
     let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
     Ok(builder.timeout(LIMIT).build()?)
+}
+
+/// The HTTP client asks for a TLS provider even where it only speaks HTTP.
+fn install_tls() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // An error says that there is one already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
 }

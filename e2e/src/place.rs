@@ -3,7 +3,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::Once,
     time::Duration,
 };
 
@@ -77,7 +76,6 @@ pub fn test(body: impl AsyncFnOnce(&Place) -> Result<()>) {
 
 /// As [`test`], with another limit.
 pub fn test_within(limit: Duration, body: impl AsyncFnOnce(&Place) -> Result<()>) {
-    install_tls();
     let place = Place::new().expect("a temporary folder can be made");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime starts");
@@ -87,13 +85,4 @@ pub fn test_within(limit: Duration, body: impl AsyncFnOnce(&Place) -> Result<()>
         Ok(Err(error)) => panic!("{error:#}"),
         Err(_) => panic!("the test took longer than {limit:?}"),
     }
-}
-
-/// The HTTP client asks for a TLS provider even where it only speaks HTTP.
-fn install_tls() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // An error says that there is one already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
 }

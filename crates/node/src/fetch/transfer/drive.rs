@@ -154,14 +154,14 @@ impl<X: Exchange> Transfer<'_, X> {
         self.spawn(move || jobs::reload(&store, reload, &cid));
     }
 
-    /// Asks for more before the grant is used up.
+    /// Asks for more before the grant is used up. What nobody may have is not
+    /// worth a reservation: an account's quota would be tied up by searches.
     pub(super) fn ask(&mut self) {
         let expected = self.flow.expected(self.probing + self.wanted.len()) + self.in_memory();
         let complete = self.manifest.is_some() || self.walk.is_done();
         let used = self.walk_totals().bytes;
         let covered = complete && used <= self.flow.granted;
-        let too_early = self.is_searching() && self.flow.granted > 0;
-        if covered || too_early {
+        if covered || self.is_searching() {
             return;
         }
         let least = self.least();

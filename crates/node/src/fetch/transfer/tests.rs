@@ -235,6 +235,25 @@ async fn bytes_beyond_the_grant_wait_for_it() {
 }
 
 #[tokio::test]
+async fn a_search_reserves_nothing() {
+    let world = World::new();
+    let (dag, root) = random_dag(5, 100);
+    world.grant(0);
+    let outcome = world.transfer(&root, &mut Script::new(&Dag::default(), 3)).await;
+    assert_eq!(outcome, Outcome::Retry { reason: Reason::NoProviders, progressed: false });
+    let now = Instant::now();
+    let events = world.outbox.batch(now, now + Duration::from_secs(5)).await;
+    assert!(!events.iter().any(|event| matches!(event.kind, EventKind::WantGrant { .. })), "{events:?}");
+    // The root alone may come without a grant, and waits for one.
+    let transfer = world.start(&root, Script::new(&dag, 3));
+    assert!(world.stands_still(0).await > 0);
+    assert_eq!(world.store.usage().block_bytes, 0);
+    world.grant(PLENTY);
+    let (outcome, _) = transfer.await.unwrap();
+    world.assert_held(&dag, &root, &outcome);
+}
+
+#[tokio::test]
 async fn a_refused_grant_keeps_nothing() {
     let world = World::new();
     let (dag, root) = random_dag(5, 200);
