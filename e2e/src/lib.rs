@@ -13,7 +13,10 @@
 
 pub mod api;
 pub mod car;
+pub mod clock;
+pub mod crash;
 pub mod data;
+pub mod http;
 pub mod kubo;
 pub mod net;
 pub mod pinfold;

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{
     api::Api,
+    clock::Clock,
     place::Place,
     process::{Daemon, Finished, command, command_in, finish, free_port, peer},
     wait::eventually,
@@ -31,7 +32,7 @@ pub struct Part {
     name: String,
     namespace: Option<String>,
     arguments: Vec<String>,
-    environment: Vec<(&'static str, &'static str)>,
+    environment: Vec<(String, String)>,
     log: PathBuf,
     daemon: Option<Daemon>,
 }
@@ -52,7 +53,7 @@ impl Part {
     async fn start_until(&mut self, last: &str) -> Result<Vec<String>> {
         ensure!(self.daemon.is_none(), "{} runs already", self.name);
         let mut command = command_in(self.namespace.as_deref(), peer("PINFOLD_BIN")?);
-        command.args(&self.arguments).envs(self.environment.iter().copied());
+        command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
         let mut daemon = Daemon::start(&self.name, &mut command, &self.log)?;
         let mut lines = daemon.read_until(READY, |line| line.contains(" is up.")).await?;
         lines.extend(daemon.read_until(READY, |line| line.trim_start().starts_with(last)).await?);
@@ -120,12 +121,18 @@ impl Pinfold {
     /// The same in a network.
     pub async fn up_in(place: &Place, name: &str, network: Network<'_>, further: &[&str]) -> Result<Self> {
         let data = place.folder(name)?;
-        Self::up_on(place, name, network, data, further).await
+        Self::up_on(place, name, network, data, Vec::new(), further).await
+    }
+
+    /// `pinfold up` on a clock that the test sets.
+    pub async fn up_by(place: &Place, name: &str, clock: &Clock, further: &[&str]) -> Result<Self> {
+        let (data, environment) = (place.folder(name)?, clock.environment()?);
+        Self::up_on(place, name, Network::default(), data, environment, further).await
     }
 
     /// `pinfold up` with its data in a given folder.
     pub async fn up_at(place: &Place, name: &str, data: &Path, further: &[&str]) -> Result<Self> {
-        Self::up_on(place, name, Network::default(), data.to_owned(), further).await
+        Self::up_on(place, name, Network::default(), data.to_owned(), Vec::new(), further).await
     }
 
     async fn up_on(
@@ -133,6 +140,7 @@ impl Pinfold {
         name: &str,
         network: Network<'_>,
         data: PathBuf,
+        environment: Vec<(String, String)>,
         further: &[&str],
     ) -> Result<Self> {
         let (api, gateway) = (free_port()?, free_port()?);
@@ -141,10 +149,11 @@ impl Pinfold {
         arguments.extend(words(further));
         let mut part = Part::new(place, name, arguments);
         part.namespace = network.namespace.map(str::to_owned);
+        part.environment = environment;
         let lines = part.start_until("ipfs pin remote service add").await?;
         let endpoint = loopback(api);
         let token = token(&lines, &endpoint)?;
-        let location = words(&["--data", text(&data)?]);
+        let location = location(&data, further)?;
         Ok(Self { parts: vec![part], location, data, endpoint, gateway: loopback(gateway), token })
     }
 
@@ -155,10 +164,7 @@ impl Pinfold {
         let (api, gateway) = (free_port()?, free_port()?);
         let node_data = place.folder(&format!("{name}-node"))?;
         let node_id = run(&["node", "id", "--data", text(&node_data)?]).await?.success("node id")?.text()?;
-        let mut location = words(&["--data", text(&data)?]);
-        if let Some(at) = further.iter().position(|argument| *argument == "--database") {
-            location.extend(words(&further[at..at + 2]));
-        }
+        let location = location(&data, further)?;
         let mut parts = vec![
             service(place, name, api, &node_id, &[text(&data)?], further)?,
             node(place, &format!("{name}-node"), text(&node_data)?, &loopback(api), gateway)?,
@@ -251,6 +257,16 @@ impl Pinfold {
     }
 }
 
+/// What names a service's data to commands: its folder, and its database
+/// where `further` has one.
+fn location(data: &Path, further: &[&str]) -> Result<Vec<String>> {
+    let mut location = words(&["--data", text(data)?]);
+    if let Some(at) = further.iter().position(|argument| *argument == "--database") {
+        location.extend(words(&further[at..at + 2]));
+    }
+    Ok(location)
+}
+
 async fn run(arguments: &[&str]) -> Result<Finished> {
     let mut command = command(peer("PINFOLD_BIN")?);
     command.args(arguments).env("PINFOLD_LOG_LEVEL", "warn");
@@ -280,7 +296,7 @@ fn node(place: &Place, name: &str, data: &str, service: &str, gateway: u16) -> R
     let mut part = Part::new(place, name, arguments);
     // Origins are on this machine. A node allows that itself: its service
     // must not be able to make it dial its owner's network.
-    part.environment.push(("PINFOLD_ALLOW_PRIVATE_ADDRESSES", "on"));
+    part.environment.push(("PINFOLD_ALLOW_PRIVATE_ADDRESSES".to_owned(), "on".to_owned()));
     Ok(part)
 }
 

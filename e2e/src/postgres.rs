@@ -11,7 +11,8 @@ use tokio::process::Command;
 
 use crate::{
     place::Place,
-    process::{Daemon, command, finish, free_port, peer},
+    process::{Daemon, Finished, command, finish, free_port, peer},
+    recount::TABLES,
     wait::eventually,
 };
 
@@ -48,6 +49,11 @@ impl Postgres {
         format!("postgres://{USER}@127.0.0.1:{}/pinfold", self.port)
     }
 
+    /// The process id of the server, whose children serve its sessions.
+    pub fn process(&self) -> Option<u32> {
+        self.daemon.as_ref().and_then(Daemon::id)
+    }
+
     /// Starts the server (again).
     pub async fn resume(&mut self) -> Result<()> {
         ensure!(self.daemon.is_none(), "the server runs already");
@@ -55,7 +61,7 @@ impl Postgres {
         command.arg("-D").arg(&self.data).args(["-p", &self.port.to_string(), "-h", "127.0.0.1", "-k", ""]);
         self.daemon = Some(Daemon::start("postgres", &mut command, &self.log)?);
         eventually("PostgreSQL to accept connections", READY, async || {
-            self.tool("pg_isready", &[]).await.map(Some)
+            self.tool("pg_isready", &[]).await.map(|_| Some(()))
         })
         .await
     }
@@ -74,6 +80,35 @@ impl Postgres {
         Ok(())
     }
 
+    /// Stops the server as a crash would, whole: sessions are cut, and the
+    /// next start recovers from the log.
+    pub async fn stop_at_once(&mut self) -> Result<()> {
+        self.tool_on_cluster("pg_ctl", &["stop", "-m", "immediate", "-w"]).await?;
+        self.daemon.take().context("the server does not run")?.terminate(STOP).await?;
+        Ok(())
+    }
+
+    /// Copies what the recount reads into a new SQLite file, while the
+    /// product is stopped.
+    pub async fn copy_out(&self, file: &Path) -> Result<()> {
+        let mut copy = rusqlite::Connection::open(file)?;
+        let copy = copy.transaction()?;
+        for (table, columns) in TABLES {
+            copy.execute_batch(&format!("CREATE TABLE {table} ({columns})"))?;
+            let marks = vec!["?"; columns.split(',').count()].join(",");
+            let mut insert = copy.prepare(&format!("INSERT INTO {table} ({columns}) VALUES ({marks})"))?;
+            for row in self.query(&format!("COPY (SELECT {columns} FROM {table}) TO STDOUT")).await?.lines() {
+                insert.execute(rusqlite::params_from_iter(row.split('\t').map(value)))?;
+            }
+        }
+        Ok(copy.commit()?)
+    }
+
+    /// What `psql` prints for a statement.
+    async fn query(&self, sql: &str) -> Result<String> {
+        self.tool("psql", &["-d", "pinfold", "-c", sql]).await?.text()
+    }
+
     async fn make_cluster(&self) -> Result<()> {
         let owner = owner().await?;
         chown(&self.data, Some(owner), None)?;
@@ -85,10 +120,10 @@ impl Postgres {
     }
 
     /// Runs a client program against the server.
-    async fn tool(&self, program: &str, arguments: &[&str]) -> Result<()> {
+    async fn tool(&self, program: &str, arguments: &[&str]) -> Result<Finished> {
         let mut command = command(self.programs.join(program));
         command.args(["-h", "127.0.0.1", "-U", USER, "-p", &self.port.to_string()]).args(arguments);
-        finish(&mut command, program).await?.success(program).map(|_| ())
+        finish(&mut command, program).await?.success(program)
     }
 
     /// Runs a program on the cluster's files.
@@ -109,6 +144,15 @@ impl Postgres {
             .args(["--reuid", USER, "--regid", USER, "--init-groups", "--pdeathsig", "KILL", "--"])
             .arg(program);
         Ok(command)
+    }
+}
+
+/// A value as `COPY` writes it: a number, text, or nothing.
+fn value(text: &str) -> rusqlite::types::Value {
+    match text.parse() {
+        Ok(number) => rusqlite::types::Value::Integer(number),
+        Err(_) if text == "\\N" => rusqlite::types::Value::Null,
+        Err(_) => rusqlite::types::Value::Text(text.to_owned()),
     }
 }
 

@@ -7,6 +7,19 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context, Result, ensure};
 use rusqlite::{Connection, OpenFlags};
 
+/// The database's name in a data folder.
+pub const FILE: &str = "pinfold.db";
+
+/// What the recount reads, of each table the columns that it needs.
+pub const TABLES: &[(&str, &str)] = &[
+    ("account", "id, name, used, reserved"),
+    ("content", "id, state, bytes"),
+    ("hold", "account, credit"),
+    ("holding", "account, content, pins, charged, reserved"),
+    ("pin", "requestid, account, content, cid, seq, status"),
+    ("tally", "account, level, bucket, queued, pinning, pinned, failed"),
+];
+
 /// Statuses and states as the tables number them.
 const PINNED: i64 = 2;
 const FAILED: i64 = 3;
@@ -22,7 +35,7 @@ const LEVELS: std::ops::Range<i64> = 0..3;
 /// Recounts `pinfold.db` in a data folder. `sizes` has, for roots whose
 /// blocks the test knows, the bytes of their distinct blocks.
 pub fn recount(data: &Path, sizes: &BTreeMap<String, u64>) -> Result<()> {
-    let path = data.join("pinfold.db");
+    let path = data.join(FILE);
     let database = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let sound: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
     ensure!(sound == "ok", "SQLite says of {}: {sound}", path.display());

@@ -49,8 +49,8 @@ fn fetches_at_the_edge_never_exceed_the_quota() {
         .await?;
         let used = used(&pinfold).await?;
         assert!(used <= QUOTA, "{used} bytes are used of {QUOTA}");
-        // Reservations of fetches at the same time may leave some room unused.
-        assert!(used > 2 * FILE as u64, "only {used} bytes are used of {QUOTA}");
+        // Fetches at the same time may leave some room unused, but not most of it.
+        assert!(used >= QUOTA / 2, "only {used} bytes are used of {QUOTA}");
         for pin in api.all("status=failed", 100).await? {
             assert_eq!(pin.info["reason"], "over_quota");
         }

@@ -9,7 +9,7 @@ use super::{
 use crate::{cache::Cache, peers::Peers, report::Report};
 
 /// The tests that kill the product.
-const SUITES: &[&str] = &["crash", "two_processes"];
+const SUITES: &[&str] = &["crash", "crash_postgres", "two_processes"];
 
 pub(crate) fn run(rounds: u32) -> Result<bool> {
     let mut report = Report::new();

@@ -2,7 +2,8 @@
 //! it comes into the cache. Only package registries are needed: Go's module
 //! proxy, npm, PyPI, crates.io and Debian's archive.
 
-mod go;
+mod faketime;
+pub(crate) mod go;
 mod js;
 mod namespaces;
 mod postgres;
@@ -32,6 +33,8 @@ pub(crate) struct Peers {
     pub(crate) schemathesis: PathBuf,
     /// Folder of PostgreSQL's programs, where it could be had.
     pub(crate) postgres: Option<PathBuf>,
+    /// libfaketime, where it could be had.
+    pub(crate) faketime: Option<PathBuf>,
     /// Whether network namespaces can be made.
     pub(crate) namespaces: bool,
 }
@@ -46,6 +49,7 @@ impl Peers {
             compliance: js::packages(cache, "compliance")?,
             schemathesis: python::schemathesis(cache)?,
             postgres: postgres::install()?,
+            faketime: faketime::install()?,
             namespaces: namespaces::install()?,
         })
     }
@@ -63,6 +67,9 @@ impl Peers {
         let mut missing = Vec::new();
         if self.postgres.is_none() {
             missing.push(("postgres", "PostgreSQL 15 or newer, or root on Debian"));
+        }
+        if self.faketime.is_none() {
+            missing.push(("faketime", "libfaketime, or root on Debian"));
         }
         if !self.namespaces {
             missing.push(("namespaces", "Linux, root and iproute2"));
@@ -83,6 +90,7 @@ impl Peers {
             ("PINFOLD_E2E_SCHEMATHESIS", &self.schemathesis),
         ];
         list.extend(self.postgres.as_ref().map(|path| ("PINFOLD_E2E_POSTGRES", path)));
+        list.extend(self.faketime.as_ref().map(|path| ("PINFOLD_E2E_FAKETIME", path)));
         list
     }
 }

@@ -205,7 +205,7 @@ impl From<db::Error> for ApiError {
                 retry_after: RETRY_BUSY,
             },
             db::Error::Closed => Self::unavailable("the service is shutting down; try again shortly"),
-            db::Error::Pool(_) => {
+            error if error.is_unreachable() => {
                 tracing::error!(error = %chain(&error), "the database cannot be reached");
                 Self::unavailable("the database cannot be reached; try again shortly")
             }

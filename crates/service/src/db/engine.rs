@@ -101,9 +101,12 @@ fn answer(additions: Vec<Addition>, outcome: Result<Vec<Result<PinRecord>>>) {
             }
         }
         Err(error) => {
-            let text = error.to_string();
+            let cause = match error {
+                Error::NotCommitted(cause) => cause,
+                error => Arc::new(error),
+            };
             for addition in additions {
-                let _ = addition.reply.send(Err(Error::NotCommitted(text.clone())));
+                let _ = addition.reply.send(Err(Error::NotCommitted(Arc::clone(&cause))));
             }
         }
     }

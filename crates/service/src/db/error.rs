@@ -1,5 +1,9 @@
 //! What can go wrong in the data layer, one enum per concern.
 
+use std::sync::Arc;
+
+use tokio_postgres::error::SqlState;
+
 use super::types::MAX_PINS_OF_A_ROOT;
 
 /// Why a pin was not accepted.
@@ -114,9 +118,12 @@ pub enum Error {
         /// Why it failed.
         source: std::io::Error,
     },
+    /// SQLite gave up the transaction, of which nothing is left.
+    #[error("SQLite ended the transaction; is the disk full?")]
+    Ended,
     /// The transaction failed, as did all those in its batch.
     #[error("the transaction was not committed: {0}")]
-    NotCommitted(String),
+    NotCommitted(#[source] Arc<Error>),
 }
 
 impl Error {
@@ -124,10 +131,53 @@ impl Error {
     /// same request may succeed a little later.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Busy | Self::Closed | Self::Pool(_) | Self::NotCommitted(_))
-            || matches!(self, Self::Postgres(error) if error.is_closed())
+        matches!(self, Self::Busy | Self::Closed | Self::Ended | Self::NotCommitted(_))
+            || self.is_unreachable()
     }
+
+    /// Whether the database went away before or while it was asked: it is
+    /// down, starting, or being restarted.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Pool(_) => true,
+            Self::Postgres(error) => is_cut(error),
+            Self::NotCommitted(cause) => cause.is_unreachable(),
+            _ => false,
+        }
+    }
+}
+
+/// Whether the connection is gone, and not the statement at fault.
+fn is_cut(error: &tokio_postgres::Error) -> bool {
+    const WORDS: [SqlState; 3] =
+        [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
+    /// Connection exceptions, by the standard.
+    const CLASS: &str = "08";
+    let told = error.code().is_some_and(|code| WORDS.contains(code) || code.code().starts_with(CLASS));
+    let source = std::error::Error::source(error);
+    told || error.is_closed() || source.is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
 }
 
 /// The result of an operation on the database.
 pub type Result<T> = std::result::Result<T, Error>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_as_reachable_as_its_database() {
+        let batch = |cause| Error::NotCommitted(Arc::new(cause));
+        for (error, unreachable) in [
+            (Error::Pool("refused".into()), true),
+            (batch(Error::Pool("refused".into())), true),
+            (batch(Error::Ended), false),
+            (Error::Busy, false),
+            (Error::Corrupt("nonsense".into()), false),
+        ] {
+            assert_eq!(error.is_unreachable(), unreachable, "{error}");
+            assert!(!unreachable || error.is_unavailable(), "{error}");
+        }
+    }
+}

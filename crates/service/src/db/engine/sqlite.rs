@@ -231,10 +231,10 @@ fn batch(tx: &mut Tx, messages: Vec<Message>) -> Effects {
         }
         Err(error) => {
             tracing::error!(%error, "a batch of writes was not committed");
-            let text = error.to_string();
-            answer(additions, Err(error));
+            let cause = Arc::new(error);
+            answer(additions, Err(Error::NotCommitted(Arc::clone(&cause))));
             for command in commands {
-                command.finish(Some(Error::NotCommitted(text.clone())));
+                command.finish(Some(Error::NotCommitted(Arc::clone(&cause))));
             }
             Effects::default()
         }
@@ -286,7 +286,7 @@ fn within(tx: &mut Tx, pins: &[NewPin], commands: &mut [Box<dyn Command>]) -> Re
 /// Some failures, such as a full disk, end the whole transaction.
 fn still_open(tx: &mut Tx) -> Result<()> {
     if connection(tx).transaction_ended() {
-        return Err(Error::NotCommitted("SQLite ended the transaction; is the disk full?".into()));
+        return Err(Error::Ended);
     }
     Ok(())
 }
