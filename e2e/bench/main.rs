@@ -4,8 +4,16 @@
 //! changes within minutes; medians and ratios are printed, with the spread,
 //! CPU seconds and the highest resident memory of the process that receives.
 
+mod cluster;
+mod databases;
+mod floors;
+mod load;
 mod meter;
+mod network;
 mod pins;
+mod reclaim;
+mod remote_ls;
+mod scale;
 mod table;
 mod transfer;
 
@@ -14,32 +22,68 @@ use std::collections::BTreeSet;
 use anyhow::{Result, bail};
 use pinfold_e2e::place::Place;
 
+use scale::Scale;
 use table::Table;
 
 /// Names of the rows, in the order in which they run.
-const ROWS: &[&str] = &["idle", "pin", "directory", "car", "post", "list"];
+const ROWS: &[&str] = &[
+    "floors",
+    "idle",
+    "pin",
+    "directory",
+    "car",
+    "network",
+    "post",
+    "list",
+    "accounts",
+    "postgres",
+    "cluster",
+    "remote-ls",
+    "reclaim",
+];
+
+/// Rows that run only where they are named: they take long.
+const LONG: &[&str] = &["cluster-100k"];
+
+/// Pins of the lists that ipfs-cluster is asked for.
+const CLUSTER_PINS: [u64; 2] = [10_000, 100_000];
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let asked: BTreeSet<String> = std::env::args().skip(1).collect();
-    if let Some(unknown) = asked.iter().find(|name| !ROWS.contains(&name.as_str())) {
-        bail!("{unknown:?} is not a row; the rows are {}", ROWS.join(", "));
+    if let Some(unknown) = asked.iter().find(|name| !ROWS.iter().chain(LONG).any(|row| row == name)) {
+        bail!("{unknown:?} is not a row; the rows are {}, {}", ROWS.join(", "), LONG.join(", "));
     }
-    let size = std::env::var("PINFOLD_BENCH_MIB").ok().and_then(|text| text.parse().ok()).unwrap_or(1_024);
-    let rounds = std::env::var("PINFOLD_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
+    let scale = Scale::from_environment();
     let mut table = Table::default();
-    for row in ROWS.iter().filter(|row| asked.is_empty() || asked.contains(**row)) {
-        let place = Place::new()?;
+    let always = ROWS.iter().filter(|row| asked.is_empty() || asked.contains(**row));
+    for row in always.chain(LONG.iter().filter(|row| asked.contains(**row))) {
         eprintln!("{row} …");
-        match *row {
-            "idle" => transfer::idle(&place, &mut table).await?,
-            "pin" => transfer::pin(&place, size, rounds, &mut table).await?,
-            "directory" => transfer::directory(&place, rounds.min(3), &mut table).await?,
-            "car" => transfer::car(&place, size, rounds, &mut table).await?,
-            "post" => pins::post(&place, rounds, &mut table).await?,
-            _ => pins::list(&place, &mut table).await?,
-        }
+        run(row, &Place::new()?, &scale, &mut table).await?;
     }
     println!("{table}");
     Ok(())
+}
+
+async fn run(row: &str, place: &Place, scale: &Scale, table: &mut Table) -> Result<()> {
+    let (mib, rounds) = (scale.mib, scale.rounds);
+    match row {
+        "floors" => floors::row(place, scale, table),
+        "idle" => transfer::idle(place, table).await,
+        "pin" => transfer::pin(place, mib, rounds, table).await,
+        "directory" => transfer::directory(place, rounds.min(3), table).await,
+        "car" => transfer::car(place, mib, rounds, table).await,
+        "network" => network::row(place, scale, table).await,
+        "post" => pins::post(place, scale, table).await,
+        "list" => pins::list(place, scale, table).await,
+        "accounts" => databases::accounts(place, scale, table).await,
+        "postgres" => databases::one(place, scale, table).await,
+        "cluster" => {
+            cluster::post(place, scale, table).await?;
+            cluster::list(&Place::new()?, scale.of(CLUSTER_PINS[0]), table).await
+        }
+        "cluster-100k" => cluster::list(place, scale.of(CLUSTER_PINS[1]), table).await,
+        "remote-ls" => remote_ls::row(place, scale, table).await,
+        _ => reclaim::row(place, scale, table).await,
+    }
 }

@@ -45,13 +45,25 @@ pub(crate) fn resident_mib(process: Option<u32>) -> Result<f64> {
     status(process.context("the process ended")?, "VmRSS:")
 }
 
+/// CPU seconds of a process and of its children, past ones included.
 fn cpu(process: u32) -> Result<f64> {
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"))?;
+    let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+    // A child that ended meanwhile is counted in its parent.
+    let running: f64 = children.filter_map(|child| own_cpu(child).ok()).sum();
+    Ok(own_cpu(process)? + running)
+}
+
+/// CPU seconds of a process and of its children that ended.
+fn own_cpu(process: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
     // The name, in parentheses, may hold spaces.
     let (_, rest) = stat.rsplit_once(')').context("/proc/PID/stat has a name")?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
-    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok());
-    Ok((ticks(11).context("user time")? + ticks(12).context("system time")?) / TICKS)
+    // User and system time, then both of ended children.
+    let ticks = fields.get(11..15).context("/proc/PID/stat has times")?;
+    let ticks = ticks.iter().map(|field| field.parse::<f64>());
+    Ok(ticks.sum::<Result<f64, _>>()? / TICKS)
 }
 
 fn status(process: u32, name: &str) -> Result<f64> {

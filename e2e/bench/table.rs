@@ -49,6 +49,11 @@ impl Table {
         self.push(line);
     }
 
+    /// A row of both sides whose results are texts, such as times.
+    pub(crate) fn versus(&mut self, work: &str, ours: &str, theirs: &str, ratio: f64) {
+        self.push(format!("| {work} | {ours} | {theirs} | {ratio:.1}x | | | |"));
+    }
+
     /// A row without a peer.
     pub(crate) fn alone(&mut self, work: &str, result: &str) {
         self.push(format!("| {work} | {result} | | | | | |"));

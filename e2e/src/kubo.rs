@@ -15,7 +15,7 @@ use tokio::{io::AsyncWriteExt, process::Command};
 use crate::{
     pinfold::Pinfold,
     place::Place,
-    process::{Daemon, Finished, command_in, finish, peer},
+    process::{Daemon, Finished, command_in, finish, finish_within, peer},
 };
 
 /// The longest until a daemon is ready.
@@ -114,6 +114,15 @@ impl Kubo {
         Ok(())
     }
 
+    /// Multiaddr of its RPC API, which on loopback is its owner's.
+    pub fn rpc(&self) -> Result<String> {
+        let path = self.repository.join("api");
+        Ok(fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?
+            .trim()
+            .to_owned())
+    }
+
     /// The process id of the daemon.
     pub fn process(&self) -> Option<u32> {
         self.daemon.as_ref().and_then(Daemon::id)
@@ -128,6 +137,12 @@ impl Kubo {
     /// Runs `ipfs …` and returns what it printed.
     pub async fn ipfs(&self, arguments: &[&str]) -> Result<String> {
         self.try_ipfs(arguments).await?.success(&describe(arguments))?.text()
+    }
+
+    /// As [`Kubo::ipfs`], for what takes long.
+    pub async fn ipfs_within(&self, arguments: &[&str], limit: Duration) -> Result<String> {
+        let (mut command, what) = (self.command(arguments)?, describe(arguments));
+        finish_within(&mut command, &what, limit).await?.success(&what)?.text()
     }
 
     /// Runs `ipfs …` and returns how it ended, whatever that is.

@@ -14,6 +14,7 @@
 pub mod api;
 pub mod car;
 pub mod clock;
+pub mod cluster;
 pub mod crash;
 pub mod data;
 pub mod http;

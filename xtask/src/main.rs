@@ -50,16 +50,7 @@ enum Command {
         rounds: u32,
     },
     /// Measure the release binary beside its peers, and print the table
-    Bench {
-        /// Rows: idle, pin, directory, car, post, list; all where none is named
-        rows: Vec<String>,
-        /// How often each side of a row is measured
-        #[arg(long, default_value_t = 5)]
-        rounds: u32,
-        /// Size of the files that are moved
-        #[arg(long, default_value_t = 1_024)]
-        mebibytes: u32,
-    },
+    Bench(commands::bench::Choice),
     /// Build the release binary; check its size and the time that it took
     ReleaseCheck,
 }
@@ -85,7 +76,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Deny => commands::deny::run(),
         Command::Advisories => commands::deny::advisories(),
         Command::Faults { rounds } => commands::faults::run(rounds),
-        Command::Bench { rows, rounds, mebibytes } => commands::bench::run(&rows, rounds, mebibytes),
+        Command::Bench(choice) => commands::bench::run(&choice),
         Command::ReleaseCheck => commands::release_check::run(),
     }
 }

@@ -19,6 +19,17 @@ pub(crate) fn kubo(cache: &Cache) -> Result<PathBuf> {
     Ok(folder.join("ipfs"))
 }
 
+/// Builds `ipfs-cluster-service`, in the version that `e2e/cluster/go.mod`
+/// requires. Benchmarks alone use it, so that tests do not wait for its build.
+pub(crate) fn cluster(cache: &Cache) -> Result<PathBuf> {
+    let (module, program) = ("github.com/ipfs-cluster/ipfs-cluster", "ipfs-cluster-service");
+    let version = required("cluster", module)?;
+    let folder = cache.entry(&format!("ipfs-cluster-{version}"), |folder| {
+        build("cluster", &format!("{module}/cmd/{program}"), &folder.join(program))
+    })?;
+    Ok(folder.join(program))
+}
+
 fn build(module: &str, package: &str, binary: &std::path::Path) -> Result<()> {
     if !exists_with("go", "version") {
         anyhow::bail!(

@@ -119,6 +119,10 @@ fn remembered_service(data: &Path, named: Option<&str>) -> Result<Url> {
     Ok(url)
 }
 
+/// Between two looks for blocks to remove, however soon they are due: a look
+/// reads what is idle.
+const LEAST_RECLAIM_PAUSE: Duration = Duration::from_secs(1);
+
 fn node_settings(
     args: &NodeArgs,
     data: &Path,
@@ -127,6 +131,9 @@ fn node_settings(
 ) -> Result<pinfold_node::Settings> {
     let mut settings = pinfold_node::Settings::new(data.to_owned(), service);
     settings.capacity_bytes = args.capacity.as_u64();
+    settings.reclaim_delay = args.reclaim_after;
+    // Looked for no more rarely than they come due.
+    settings.reclaim_every = settings.reclaim_every.min(args.reclaim_after).max(LEAST_RECLAIM_PAUSE);
     settings.gateway = Some(args.gateway);
     settings.gateway_domain.clone_from(&args.gateway_domain);
     settings.http_gateways = urls(&args.http_gateway, "--http-gateway")?;

@@ -1,0 +1,82 @@
+//! What this machine can do at most: to be read beside the other rows. Every
+//! byte that is moved is hashed, encrypted on its way, and written.
+
+use std::{fs::File, io::Write as _, time::Instant};
+
+use anyhow::{Result, anyhow};
+use pinfold_e2e::{data, place::Place};
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    scale::Scale,
+    table::{Table, median},
+};
+
+/// A MiB, and what is hashed or written at a time, in bytes.
+const MIB: usize = 1 << 20;
+
+/// What one message of the Noise protocol carries at most, in bytes: 65,535
+/// with its tag.
+const MESSAGE: usize = 65_535 - 16;
+
+/// How much is written before a sync, in MiB, as the block store does it.
+const SYNC: usize = 16;
+
+/// The floors, each on one core.
+pub(crate) fn row(place: &Place, scale: &Scale, table: &mut Table) -> Result<()> {
+    let block = data::bytes(1, MIB);
+    let floors: [(&str, &dyn Fn() -> Result<()>); 3] = [
+        ("SHA-256", &|| hash(&block, scale.mib)),
+        ("ChaCha20-Poly1305, as on every connection", &|| encrypt(&block, scale.mib)),
+        ("written in sequence, synced every 16 MiB", &|| write(place, &block, scale.mib)),
+    ];
+    for (what, work) in floors {
+        let mut rates = Vec::new();
+        for _ in 0..scale.rounds {
+            let begun = Instant::now();
+            work()?;
+            rates.push(scale.mib as f64 / begun.elapsed().as_secs_f64());
+        }
+        let result = format!("{:.0} MiB/s (median of {})", median(&rates), scale.rounds);
+        table.alone(&format!("floor: {} MiB {what}", scale.mib), &result);
+    }
+    Ok(())
+}
+
+fn hash(block: &[u8], mib: usize) -> Result<()> {
+    let mut hasher = Sha256::new();
+    for _ in 0..mib {
+        hasher.update(block);
+    }
+    std::hint::black_box(hasher.finalize());
+    Ok(())
+}
+
+fn encrypt(block: &[u8], mib: usize) -> Result<()> {
+    let failed = |_| anyhow!("the cipher refuses its key or its data");
+    let key = LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, &[7; 32]).map_err(failed)?);
+    let mut message = block[..MESSAGE].to_vec();
+    let messages = (mib * MIB / MESSAGE) as u64;
+    for number in 0..messages {
+        let mut nonce = [0; 12];
+        nonce[4..].copy_from_slice(&number.to_le_bytes());
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let tag = key.seal_in_place_separate_tag(nonce, Aad::empty(), &mut message).map_err(failed)?;
+        let _ = std::hint::black_box(tag);
+    }
+    Ok(())
+}
+
+fn write(place: &Place, block: &[u8], mib: usize) -> Result<()> {
+    let path = place.path().join("floor");
+    let mut file = File::create(&path)?;
+    for written in 1..=mib {
+        file.write_all(block)?;
+        if written % SYNC == 0 || written == mib {
+            file.sync_data()?;
+        }
+    }
+    drop(file);
+    Ok(std::fs::remove_file(path)?)
+}
