@@ -54,6 +54,11 @@ fn cpu(process: u32) -> Result<f64> {
     Ok(own_cpu(process)? + running)
 }
 
+/// CPU seconds of this process so far, which is the client of its rows.
+pub(crate) fn client_cpu() -> Result<f64> {
+    own_cpu(std::process::id())
+}
+
 /// CPU seconds of a process and of its children that ended.
 fn own_cpu(process: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;

@@ -7,7 +7,7 @@ use pinfold_e2e::{pinfold::Pinfold, place::Place};
 
 use crate::{
     load::{Target, Times},
-    meter::Meter,
+    meter::{Meter, client_cpu},
     scale::Scale,
     table::{Side, Table, median},
 };
@@ -34,15 +34,18 @@ pub(crate) async fn post(place: &Place, scale: &Scale, table: &mut Table) -> Res
     let pinfold = Pinfold::up(place, "pinfold", QUEUE).await?;
     let target = Target::of(&pinfold);
     for connections in CONNECTIONS {
-        let mut side = Side::default();
+        let (mut side, client) = (Side::default(), client_cpu()?);
         for _ in 0..scale.rounds {
             round(&target, pinfold.parts[0].process(), scale.of(POSTS), connections, &mut side).await?;
         }
+        let client = (client_cpu()? - client) / scale.rounds as f64;
+        let per = 10_000.0 / scale.of(POSTS) as f64;
         let result = format!(
-            "{:.0}/s (median of {}), {:.1} CPU s per 10,000",
+            "{:.0}/s (median of {}), {:.1} CPU s per 10,000 (the client's: {:.1})",
             median(&side.rates),
             scale.rounds,
-            median(&side.cpu) * 10_000.0 / scale.of(POSTS) as f64
+            median(&side.cpu) * per,
+            client * per
         );
         table.alone(&format!("`POST /pins`, {connections} connections, SQLite"), &result);
     }
