@@ -1,5 +1,8 @@
 //! Rows beside ipfs-cluster: pins of content that nobody has, accepted and
 //! listed.
+//!
+//! It runs as it comes, and answers a `POST` before what it wrote is synced;
+//! ours answers after.
 
 use anyhow::Result;
 use pinfold_e2e::{cluster::Cluster, pinfold::Pinfold, place::Place};

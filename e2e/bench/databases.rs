@@ -58,7 +58,7 @@ impl Both {
     }
 }
 
-/// `POST /pins` of one account, then lists.
+/// `POST /pins` of one account, then short lists.
 pub(crate) async fn one(place: &Place, scale: &Scale, table: &mut Table) -> Result<()> {
     let both = Both::start(place).await?;
     let targets = [Target::of(&both.sqlite), Target::of(&both.postgres)];
@@ -66,7 +66,17 @@ pub(crate) async fn one(place: &Place, scale: &Scale, table: &mut Table) -> Resu
         let work = format!("`POST /pins`, {connections} connections, {} pins a round", scale.of(POSTS));
         both.post(&targets, connections, scale, &work, table).await?;
     }
-    for size in SIZES.map(|size| scale.of(size)) {
+    lists(&targets, &SIZES[..2], scale, table).await
+}
+
+/// The longest list; PostgreSQL takes minutes to be filled for it.
+pub(crate) async fn long(place: &Place, scale: &Scale, table: &mut Table) -> Result<()> {
+    let both = Both::start(place).await?;
+    lists(&[Target::of(&both.sqlite), Target::of(&both.postgres)], &SIZES[2..], scale, table).await
+}
+
+async fn lists(targets: &[Target; 2], sizes: &[u64], scale: &Scale, table: &mut Table) -> Result<()> {
+    for size in sizes.iter().map(|size| scale.of(*size)) {
         let ours = pages(&targets[0], size).await?;
         let theirs = pages(&targets[1], size).await?;
         for (page, (ours, theirs)) in ["first page", "middle"].iter().zip(ours.iter().zip(&theirs)) {

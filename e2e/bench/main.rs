@@ -43,7 +43,7 @@ const ROWS: &[&str] = &[
 ];
 
 /// Rows that run only where they are named: they take long.
-const LONG: &[&str] = &["cluster-100k"];
+const LONG: &[&str] = &["cluster-100k", "postgres-1m"];
 
 /// Pins of the lists that ipfs-cluster is asked for.
 const CLUSTER_PINS: [u64; 2] = [10_000, 100_000];
@@ -83,6 +83,7 @@ async fn run(row: &str, place: &Place, scale: &Scale, table: &mut Table) -> Resu
             cluster::list(&Place::new()?, scale.of(CLUSTER_PINS[0]), table).await
         }
         "cluster-100k" => cluster::list(place, scale.of(CLUSTER_PINS[1]), table).await,
+        "postgres-1m" => databases::long(place, scale, table).await,
         "remote-ls" => remote_ls::row(place, scale, table).await,
         _ => reclaim::row(place, scale, table).await,
     }

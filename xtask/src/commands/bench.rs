@@ -15,7 +15,8 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct Choice {
     /// Rows: floors, idle, pin, directory, car, network, post, list, accounts, postgres, cluster,
-    /// remote-ls, reclaim; all of these where none is named. Only where it is named: cluster-100k
+    /// remote-ls, reclaim; all of these where none is named. Only where they are named: cluster-100k,
+    /// postgres-1m
     rows: Vec<String>,
     /// How often each side of a row is measured
     #[arg(long, default_value_t = 5)]
