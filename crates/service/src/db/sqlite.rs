@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use rusqlite::{OpenFlags, params_from_iter, types::ToSqlOutput, types::ValueRef};
+use rusqlite::{OpenFlags, config::DbConfig, params_from_iter, types::ToSqlOutput, types::ValueRef};
 
 use super::{
     error::{Error, Result},
@@ -157,6 +157,10 @@ fn configure(connection: &rusqlite::Connection, access: Access) -> Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    // Originals of pages, kept for a savepoint: as many as one batch changes.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // Without it SQLite plans a statement anew for each value that is bound.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     match access {
         Access::Write => {
             connection.pragma_update(None, "journal_mode", "WAL")?;
