@@ -10,6 +10,10 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
+use crate::direct::{DIRECT_FROM, Direct};
+
 /// One directory of append-only files.
 pub trait Io: Debug + Send + Sync {
     /// The names of the files in the directory, in any order.
@@ -151,13 +155,11 @@ impl Io for DiskIo {
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn AppendFile>> {
-        let file = OpenOptions::new().read(true).append(true).create_new(true).open(self.dir.join(name))?;
-        Ok(Arc::new(DiskFile(file)))
+        DiskFile::open(self.dir.join(name), OpenOptions::new().create_new(true))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn AppendFile>> {
-        let file = OpenOptions::new().read(true).append(true).open(self.dir.join(name))?;
-        Ok(Arc::new(DiskFile(file)))
+        DiskFile::open(self.dir.join(name), &mut OpenOptions::new())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -175,18 +177,46 @@ impl Io for DiskIo {
 
 /// A file opened for appending: every write goes to its end.
 #[derive(Debug)]
-struct DiskFile(File);
+struct DiskFile {
+    file: File,
+    path: PathBuf,
+    large: Mutex<Large>,
+}
 
-impl AppendFile for DiskFile {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+/// How large appends are written.
+#[derive(Debug)]
+enum Large {
+    /// There was none yet.
+    Untried,
+    /// Past the page cache.
+    Direct(Direct),
+    /// As the others: the file system has no other way.
+    Buffered,
+}
+
+impl DiskFile {
+    fn open(path: PathBuf, options: &mut OpenOptions) -> io::Result<Arc<dyn AppendFile>> {
+        let file = options.read(true).append(true).open(&path)?;
+        Ok(Arc::new(Self { file, path, large: Mutex::new(Large::Untried) }))
     }
 
-    fn append(&self, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+    fn append_large(&self, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+        let mut large = self.large.lock();
+        if matches!(*large, Large::Untried) {
+            *large = Direct::open(&self.path).map_or(Large::Buffered, Large::Direct);
+        }
+        let Large::Direct(direct) = &mut *large else { return self.append_buffered(parts) };
+        if !direct.append(&self.file, self.len()?, parts)? {
+            *large = Large::Buffered;
+        }
+        Ok(())
+    }
+
+    fn append_buffered(&self, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
         let mut rest = parts;
         while !rest.is_empty() {
             let batch = rest.len().min(MAX_SLICES);
-            match (&self.0).write_vectored(&rest[..batch]) {
+            match (&self.file).write_vectored(&rest[..batch]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(written) => IoSlice::advance_slices(&mut rest, written),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -195,17 +225,32 @@ impl AppendFile for DiskFile {
         }
         Ok(())
     }
+}
 
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buffer, offset)
+impl AppendFile for DiskFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
     }
 
-    fn sync(&self, _moment: SyncMoment) -> io::Result<()> {
+    fn append(&self, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        if total < DIRECT_FROM { self.append_buffered(parts) } else { self.append_large(parts) }
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+
+    fn sync(&self, moment: SyncMoment) -> io::Result<()> {
+        if moment == SyncMoment::Close {
+            // Nothing more is appended: its memory is given back.
+            *self.large.lock() = Large::Untried;
+        }
         // On macOS std's sync_data is F_FULLFSYNC, which reaches the platter.
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 }

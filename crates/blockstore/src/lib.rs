@@ -36,6 +36,7 @@ mod background;
 mod block;
 mod check;
 mod compact;
+mod direct;
 mod error;
 mod format;
 mod index;

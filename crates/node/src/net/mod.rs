@@ -25,6 +25,7 @@ mod provide;
 mod providers;
 mod security;
 mod swarm;
+mod tls;
 mod transport;
 mod websocket;
 

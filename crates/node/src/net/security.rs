@@ -18,7 +18,7 @@ use libp2p::{
     noise, tls,
 };
 
-use super::StartError;
+use super::{StartError, tls::Client};
 
 const TLS: &str = "/tls/1.0.0";
 const NOISE: &str = "/noise";
@@ -26,15 +26,16 @@ const NOISE: &str = "/noise";
 /// TLS or Noise, as the two sides agree.
 #[derive(Clone)]
 pub(super) struct Security {
-    tls: tls::Config,
+    server: tls::Config,
+    client: Client,
     noise: noise::Config,
 }
 
 impl Security {
     pub(super) fn new(key: &Keypair) -> Result<Self, StartError> {
-        let tls = tls::Config::new(key).map_err(|e| StartError::Key(e.to_string()))?;
+        let server = tls::Config::new(key).map_err(|e| StartError::Key(e.to_string()))?;
         let noise = noise::Config::new(key).map_err(|e| StartError::Key(e.to_string()))?;
-        Ok(Self { tls, noise })
+        Ok(Self { server, client: Client::new(key)?, noise })
     }
 }
 
@@ -61,7 +62,7 @@ where
     fn upgrade_inbound(self, socket: C, info: Self::Info) -> Self::Future {
         match info {
             TLS => self
-                .tls
+                .server
                 .upgrade_inbound(socket, info)
                 .map_ok(|(peer, stream)| (peer, Either::Left(stream)))
                 .map_err(io::Error::other)
@@ -86,12 +87,7 @@ where
 
     fn upgrade_outbound(self, socket: C, info: Self::Info) -> Self::Future {
         match info {
-            TLS => self
-                .tls
-                .upgrade_outbound(socket, info)
-                .map_ok(|(peer, stream)| (peer, Either::Left(stream)))
-                .map_err(io::Error::other)
-                .boxed(),
+            TLS => self.client.connect(socket).map_ok(|(peer, stream)| (peer, Either::Left(stream))).boxed(),
             _ => self
                 .noise
                 .upgrade_outbound(socket, info)

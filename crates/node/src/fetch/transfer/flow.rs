@@ -5,7 +5,7 @@
 const MAX_UNDER_WAY: usize = 1_024;
 
 /// Bytes expected and in memory, of all transfers together.
-const WINDOW_BYTES: u64 = 24 << 20;
+const WINDOW_BYTES: u64 = 16 << 20;
 
 /// Bytes that one transfer may expect at least, however many there are: a few
 /// blocks, so that it does not stop and go.
@@ -110,10 +110,10 @@ mod tests {
     #[test]
     fn the_window_is_bounded_by_count_bytes_and_grant() {
         let mut flow = Flow::new(1 << 40);
-        assert_eq!(flow.room(0, 0, 0, 1), 96);
-        assert_eq!(flow.room(90, 0, 0, 1), 6);
-        assert_eq!(flow.room(0, 24 << 20, 0, 1), 0);
-        assert_eq!(flow.room(0, 0, 0, 4), 24);
+        assert_eq!(flow.room(0, 0, 0, 1), 64);
+        assert_eq!(flow.room(58, 0, 0, 1), 6);
+        assert_eq!(flow.room(0, 16 << 20, 0, 1), 0);
+        assert_eq!(flow.room(0, 0, 0, 4), 16);
         assert_eq!(flow.room(0, 0, 0, 1_000), 4);
         (0..300).for_each(|_| flow.arrived(100));
         assert_eq!(flow.room(0, 0, 0, 1), 1_024);
