@@ -215,7 +215,8 @@ pub(crate) struct NodeArgs {
     /// Disk space that the node may use
     #[arg(long, env = "PINFOLD_CAPACITY", default_value = "100GB", value_name = "SIZE")]
     pub(crate) capacity: ByteSize,
-    /// How long blocks that nothing pins any more stay on disk, for pins that come back
+    /// How long blocks that no pin refers to stay on disk, for pins that come back and fetches that
+    /// were broken off
     #[arg(long, env = "PINFOLD_RECLAIM_AFTER", default_value = "1h", value_name = "TIME", value_parser = duration)]
     pub(crate) reclaim_after: Duration,
 }
