@@ -5,7 +5,7 @@ use std::{fs::File, io::Write as _, time::Instant};
 
 use anyhow::{Result, anyhow};
 use pinfold_e2e::{data, place::Place};
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use ring::aead::{AES_128_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -26,9 +26,10 @@ const SYNC: usize = 16;
 /// The floors, each on one core.
 pub(crate) fn row(place: &Place, scale: &Scale, table: &mut Table) -> Result<()> {
     let block = data::bytes(1, MIB);
-    let floors: [(&str, &dyn Fn() -> Result<()>); 3] = [
+    let floors: [(&str, &dyn Fn() -> Result<()>); 4] = [
         ("SHA-256", &|| hash(&block, scale.mib)),
-        ("ChaCha20-Poly1305, as on every connection", &|| encrypt(&block, scale.mib)),
+        ("ChaCha20-Poly1305, the cipher of Noise", &|| encrypt(&CHACHA20_POLY1305, &block, scale.mib)),
+        ("AES-128-GCM, the cipher of TLS", &|| encrypt(&AES_128_GCM, &block, scale.mib)),
         ("written in sequence, synced every 16 MiB", &|| write(place, &block, scale.mib)),
     ];
     for (what, work) in floors {
@@ -53,9 +54,9 @@ fn hash(block: &[u8], mib: usize) -> Result<()> {
     Ok(())
 }
 
-fn encrypt(block: &[u8], mib: usize) -> Result<()> {
+fn encrypt(cipher: &'static Algorithm, block: &[u8], mib: usize) -> Result<()> {
     let failed = |_| anyhow!("the cipher refuses its key or its data");
-    let key = LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, &[7; 32]).map_err(failed)?);
+    let key = LessSafeKey::new(UnboundKey::new(cipher, &[7; 32][..cipher.key_len()]).map_err(failed)?);
     let mut message = block[..MESSAGE].to_vec();
     let messages = (mib * MIB / MESSAGE) as u64;
     for number in 0..messages {
