@@ -121,7 +121,7 @@ pub(crate) struct Script {
     /// Called once when nothing but withheld blocks is wanted; what it returns
     /// is still withheld afterwards.
     pub(crate) idle: Option<Box<dyn FnOnce() -> HashSet<BlockCid> + Send>>,
-    /// Not before so many blocks were delivered.
+    /// Not before so many blocks were stored.
     pub(crate) idle_after: usize,
     pub(crate) wanted: Vec<BlockCid>,
     pub(crate) delivered: Vec<BlockCid>,
@@ -191,7 +191,7 @@ impl Exchange for Script {
                 return std::future::pending().await;
             }
             match self.idle.take() {
-                Some(idle) if self.delivered.len() < self.idle_after => {
+                Some(idle) if self.stored < self.idle_after => {
                     self.idle = Some(idle);
                     return std::future::pending().await;
                 }
