@@ -33,7 +33,7 @@ mod walk;
 
 pub use proof::{Draw, Proof, ProofError, Step, locate, open, verify};
 pub use tree::{Builder, BuilderError, chunk_root};
-pub use walk::{WalkError, of_dag};
+pub use walk::{WalkError, of_dag, of_dag_within};
 
 use sha2::{Digest, Sha256};
 

@@ -5,9 +5,9 @@
 use std::collections::HashMap;
 
 use data_encoding::HEXLOWER;
-use pinfold_core::content::{Multihash, parse};
+use pinfold_core::content::{Cid, Multihash, parse};
 use pinfold_core::manifest::{
-    BlockLeaf, Builder, Draw, Hash, Manifest, Proof, Step, chunk_root, of_dag, open, verify,
+    BlockLeaf, Builder, Draw, Hash, Manifest, Proof, Step, chunk_root, of_dag, of_dag_within, open, verify,
 };
 use serde_json::Value;
 
@@ -112,6 +112,38 @@ fn dags() {
         for (rule, wrong) in case["wrong"].as_object().unwrap() {
             assert_ne!(found, manifest(wrong), "{name}: {rule}");
         }
+    }
+}
+
+/// A chain of `links` nodes above a leaf; see the vectors.
+fn chain(links: u64, again: bool) -> (Cid, HashMap<Vec<u8>, Vec<u8>>) {
+    let mut blocks = HashMap::new();
+    let mut put = |codec, block: Vec<u8>| {
+        let cid = Cid::new_v1(codec, pinfold_core::hash::multihash(0x12, &block).unwrap());
+        blocks.insert(cid.hash().to_bytes(), block);
+        cid
+    };
+    let leaf = put(0x55, b"leaf".to_vec());
+    let mut top = leaf;
+    for level in 1..=links {
+        let children = if again && level == links { vec![leaf, top] } else { vec![top] };
+        let mut node = vec![0x80 | u8::try_from(children.len()).unwrap()];
+        for cid in children {
+            node.extend([0xd8, 42, 0x58, 37, 0]);
+            node.extend(cid.to_bytes());
+        }
+        top = put(0x71, node);
+    }
+    (top, blocks)
+}
+
+#[test]
+fn depths() {
+    for case in list(&vectors(), "depths") {
+        let (root, blocks) = chain(number(&case["links"]), case["again"].as_bool().unwrap());
+        let limit = u32::try_from(number(&case["limit"])).unwrap();
+        let found = of_dag_within(&root, limit, &mut |cid| blocks.get(&cid.hash().to_bytes()).cloned());
+        assert_eq!(found.is_ok(), case["accepted"].as_bool().unwrap(), "{case}: {found:?}");
     }
 }
 

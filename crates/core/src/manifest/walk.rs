@@ -43,6 +43,19 @@ pub fn of_dag(
     root: &Cid,
     get: &mut dyn FnMut(&Cid) -> Option<Vec<u8>>,
 ) -> Result<(Manifest, Vec<BlockLeaf>), WalkError> {
+    of_dag_within(root, MAX_DEPTH, get)
+}
+
+/// The same with another limit than [`MAX_DEPTH`]: the deepest block that is
+/// accepted; the root's depth is 0.
+///
+/// # Errors
+/// Those of [`of_dag`].
+pub fn of_dag_within(
+    root: &Cid,
+    max_depth: u32,
+    get: &mut dyn FnMut(&Cid) -> Option<Vec<u8>>,
+) -> Result<(Manifest, Vec<BlockLeaf>), WalkError> {
     policy::check_root(root)?;
     let mut walk = Walk::default();
     let mut stack = vec![Frame { links: vec![*root].into_iter(), parent: NO_PARENT, nesting: 0 }];
@@ -52,7 +65,11 @@ pub fn of_dag(
             stack.pop();
             continue;
         };
-        if stack.len() > MAX_DEPTH as usize {
+        if !walk.visited.insert(ContentKey::of(&cid)) {
+            continue;
+        }
+        // The root's frame holds links of depth 0.
+        if stack.len() > max_depth as usize + 1 {
             return Err(WalkError::OverLimit);
         }
         stack.extend(walk.visit(&cid, parent, nesting, get)?);
@@ -78,6 +95,7 @@ struct Walk {
 }
 
 impl Walk {
+    /// Visits what was not visited before.
     fn visit(
         &mut self,
         cid: &Cid,
@@ -85,9 +103,6 @@ impl Walk {
         nesting: u32,
         get: &mut dyn FnMut(&Cid) -> Option<Vec<u8>>,
     ) -> Result<Option<Frame>, WalkError> {
-        if !self.visited.insert(ContentKey::of(cid)) {
-            return Ok(None);
-        }
         if let Some(data) = inline_data(cid) {
             if nesting >= MAX_IDENTITY_NESTING {
                 return Err(WalkError::Block(Box::new(*cid), BlockError::TooDeep));

@@ -400,6 +400,15 @@ def trees():
     return {"chunk_roots": roots, "manifests": lists}
 
 
+def depths():
+    """Chains of `links` dag-cbor nodes above a raw leaf, so that the leaf's depth is `links`; with
+    `again`, its root also links to the leaf first, which is then no new block at the end."""
+    case = lambda limit, links, again, accepted: {
+        "limit": limit, "links": links, "again": again, "accepted": accepted}
+    return [case(0, 0, False, True), case(0, 1, False, False), case(9, 9, False, True),
+            case(9, 10, False, False), case(9, 10, True, True), case(9, 11, True, False)]
+
+
 def plain(value):
     if isinstance(value, bytes):
         return value.hex()
@@ -415,6 +424,7 @@ def lines(name, items):
 if __name__ == "__main__":
     about = ("Manifest version 1. Bytes are hexadecimal. Block n of chunk_roots has the bytes "
              "(n + 7 i + floor(i / 256)) mod 256. Blocks of DAGs are keyed by their CID with the codec raw. "
+             "Of depths, chains of so many links are accepted where no new block lies below the limit. "
              "A wrong manifest is what breaking the named rule gives. Made by manifest.py.")
-    parts = trees() | {"dags": dags(), "proofs": proofs()}
+    parts = trees() | {"dags": dags(), "depths": depths(), "proofs": proofs()}
     print("{\n" + ",\n".join([f'"about": {json.dumps(about)}'] + [lines(*part) for part in parts.items()]) + "\n}")

@@ -205,6 +205,28 @@ impl Dag {
     }
 }
 
+/// The manifest's own walk and this one accept the same depths.
+#[test]
+fn depths_are_those_of_the_manifest() {
+    let vectors: serde_json::Value =
+        serde_json::from_str(include_str!("../../../../core/tests/vectors/manifest.json")).unwrap();
+    let cases = vectors["depths"].as_array().unwrap();
+    assert!(!cases.is_empty());
+    for case in cases {
+        let number = |key: &str| case[key].as_u64().unwrap();
+        let mut dag = Dag::default();
+        let leaf = dag.leaf("leaf");
+        let mut top = leaf;
+        for level in 1..=number("links") {
+            let again = case["again"] == true && level == number("links");
+            top = if again { dag.node(level, &[leaf, top]) } else { dag.node(level, &[top]) };
+        }
+        let limits = Limits { depth: u32::try_from(number("limit")).unwrap(), ..Limits::default() };
+        let walked = Run::new(&dag, &top, limits).finish(8, |_| 0);
+        assert_eq!(walked.is_ok(), case["accepted"] == true, "{case}");
+    }
+}
+
 #[test]
 fn limits_end_a_walk_with_their_name() {
     let walk = |dag: &Dag, root: &Cid, limits| Run::new(dag, root, limits).finish(8, |_| 0);
