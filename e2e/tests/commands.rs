@@ -155,6 +155,45 @@ fn what_the_denylist_names_is_refused_and_no_longer_served() {
 }
 
 #[test]
+fn one_denied_block_denies_every_pin_of_a_dag_that_has_it() {
+    test(async |place| {
+        let pinfold = Pinfold::up(place, "pinfold", &[]).await?;
+        let origin = Kubo::start(place, "origin").await?;
+        origin.use_service(&pinfold).await?;
+        let root = origin.add(&data::bytes(4, 2_000_000), &[]).await?;
+        let other = origin.add(&data::bytes(5, 300_000), &[]).await?;
+        for cid in [&root, &other] {
+            remote_add(&origin, cid, &[]).await?;
+        }
+        let dag = origin.dag(&root).await?;
+        let block = dag.iter().find(|cid| **cid != root).context("a file of several blocks")?;
+        let api = pinfold.api()?;
+        let pin = api.list(&format!("cid={root}")).await?.results.remove(0);
+        let becomes = async |status: &str| {
+            eventually(&format!("the pin to be {status}"), FETCH, async || {
+                let pin = api.get(&pin.requestid).await?;
+                Ok((pin.status == status).then_some(pin))
+            })
+            .await
+        };
+        pinfold.run(&["denylist", "add", &format!("/ipfs/{block}")]).await?.success("denylist add")?;
+        assert_eq!(becomes("failed").await?.info["reason"], "denied");
+        for path in [&root, block] {
+            let answer = client()?.get(format!("{}/ipfs/{path}?format=car", pinfold.gateway)).send().await?;
+            assert_eq!(answer.status(), StatusCode::GONE, "{path}");
+        }
+        held_whole(&pinfold, &other, &origin.dag(&other).await?).await?;
+        assert_eq!(api.list("status=pinned").await?.count, 1);
+        pinfold.run(&["denylist", "rm", &format!("/ipfs/{block}")]).await?.success("denylist rm")?;
+        becomes("pinned").await?;
+        held_whole(&pinfold, &root, &dag).await?;
+        let checked = json(&pinfold, &["check"]).await?;
+        assert_eq!(checked["differences"], json!([]));
+        Ok(())
+    });
+}
+
+#[test]
 fn the_queue_shows_what_waits_and_why() {
     test(async |place| {
         let pinfold = Pinfold::up(place, "pinfold", &[]).await?;

@@ -27,7 +27,8 @@ pub use rule::RuleError;
 
 use std::collections::HashMap;
 
-use crate::content::Cid;
+use crate::content::{Cid, Multihash};
+use crate::links::Codec;
 use key::{CidKeys, DoubleHash, Name};
 use rule::{PathRule, Rule, Target};
 
@@ -180,6 +181,25 @@ impl Denylist {
         let legacy = self.legacy_match(|| keys.legacy());
         let double = self.double_match(|| keys.modern());
         denies([block, below, legacy, double])
+    }
+
+    /// Whether a block with this multihash is denied by itself, under any of
+    /// the codecs that are walked: where lists of blocks are compared, codecs
+    /// are not known any more, and only one of the double hashes goes by them.
+    #[must_use]
+    pub fn is_block_denied(&self, multihash: &Multihash) -> bool {
+        let codecs = if self.legacy.is_empty() { &Codec::ALL[..1] } else { &Codec::ALL[..] };
+        codecs.iter().any(|codec| self.is_denied(&Cid::new_v1(codec.code(), *multihash), ""))
+    }
+
+    /// The paths below a CID that rules deny by name, with whether the rule
+    /// is about everything that begins so. A later rule may allow some of
+    /// them again: [`is_denied`](Self::is_denied) decides. Paths in double
+    /// hashes cannot be told.
+    pub fn denied_paths(&self, cid: &Cid) -> impl Iterator<Item = (&str, bool)> {
+        let rules = if self.paths.is_empty() { None } else { self.paths.get(&*cid.hash().to_bytes()) };
+        let denying = rules.into_iter().flatten().filter(|(_, mark)| !mark.allows);
+        denying.map(|(rule, _)| rule.written())
     }
 
     /// Whether an IPNS name, or a path below it, is denied: a key in any

@@ -30,6 +30,9 @@ pub enum Codec {
 }
 
 impl Codec {
+    /// Each of them.
+    pub const ALL: [Self; 4] = [Self::Raw, Self::DagPb, Self::DagCbor, Self::DagJson];
+
     /// The codec with this number, none where its links are unknown.
     #[must_use]
     pub fn of(code: u64) -> Option<Self> {

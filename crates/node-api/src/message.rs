@@ -177,6 +177,15 @@ pub enum EventKind {
         /// How many blocks.
         blocks: u64,
     },
+    /// A content that is held was compared, block by block, with the denylist.
+    /// Told when what was found differs from what the service was told since
+    /// the content was last stored; nothing told means that nothing is denied.
+    Compared {
+        /// The [`Denylist::version`] that it was compared under.
+        denylist: i64,
+        /// Whether a block of it is denied.
+        denied: bool,
+    },
     /// The content was let go, as the release asked.
     Released,
 }

@@ -3,7 +3,8 @@
 //! A small database beside the block store. Keyspaces: `contents` has one
 //! record per content, in the order of the service's numbers, which is the
 //! order of inventories; `open` names the contents with something left to do
-//! or to report; `roots` finds a content by its root.
+//! or to report; `roots` finds a content by its root; `denied` names the roots
+//! of contents with a denied block in them.
 //!
 //! An assignment or a release is synced before it is acknowledged. Everything
 //! that happens later can be derived again after a crash from the record and
@@ -90,6 +91,13 @@ pub(crate) struct Record {
     pub(crate) fairness: i64,
     pub(crate) granted_bytes: u64,
     pub(crate) repair: bool,
+    /// The version of the denylist that its blocks were compared under, and
+    /// what was found, once the service has noted that. Forgotten with each
+    /// time that it is stored.
+    #[serde(default)]
+    pub(crate) compared: i64,
+    #[serde(default)]
+    pub(crate) denied: bool,
     #[serde(flatten)]
     pub(crate) state: State,
 }
@@ -116,6 +124,7 @@ pub(crate) struct Assignments {
     contents: Keyspace,
     open: Keyspace,
     roots: Keyspace,
+    denied: Keyspace,
     /// Held while a record is read, changed and written.
     change: Arc<Mutex<()>>,
 }
@@ -137,6 +146,7 @@ impl Assignments {
             contents: database.keyspace("contents", options)?,
             open: database.keyspace("open", options)?,
             roots: database.keyspace("roots", options)?,
+            denied: database.keyspace("denied", options)?,
             database,
             change: Arc::default(),
         })
@@ -179,8 +189,73 @@ impl Assignments {
         let _change = self.change.lock();
         let Some(record) = self.current(id)? else { return Ok(()) };
         let mut batch = self.database.batch();
-        self.put(&mut batch, &Record { state, ..record });
+        // The service is told that it is stored, and forgets what was found.
+        let forgets = state == State::Held;
+        let (compared, denied) = if forgets { (0, false) } else { (record.compared, record.denied) };
+        self.put(&mut batch, &Record { state, compared, denied, ..record });
         Ok(batch.commit()?)
+    }
+
+    /// Notes what comparing a content with the denylist found, unless it is
+    /// gone or has been assigned anew. Not synced.
+    pub(crate) fn set_compared(&self, id: AllocationId, denylist: i64, denied: bool) -> Result<(), Error> {
+        let _change = self.change.lock();
+        match self.current(id)? {
+            Some(record) => self.put_compared(record, denylist, denied),
+            None => Ok(()),
+        }
+    }
+
+    /// The same where the service knows it already; answers whether it does,
+    /// or need not: the content is gone.
+    pub(crate) fn confirm_compared(
+        &self,
+        id: AllocationId,
+        denylist: i64,
+        denied: bool,
+    ) -> Result<bool, Error> {
+        let _change = self.change.lock();
+        match self.current(id)? {
+            Some(record) if record.denied != denied => Ok(false),
+            Some(record) => self.put_compared(record, denylist, denied).map(|()| true),
+            None => Ok(true),
+        }
+    }
+
+    fn put_compared(&self, record: Record, denylist: i64, denied: bool) -> Result<(), Error> {
+        let mut batch = self.database.batch();
+        if let Some(root) = record.key() {
+            let root = root.as_bytes();
+            match (denied, self.denied.contains_key(root)?) {
+                (true, false) => batch.insert(&self.denied, root, []),
+                (false, true) => batch.remove(&self.denied, root),
+                (true, true) | (false, false) => {}
+            }
+        }
+        let content = record.content;
+        let value = encode(&Record { compared: denylist, denied, ..record });
+        batch.insert(&self.contents, key(content), value);
+        Ok(batch.commit()?)
+    }
+
+    /// The roots of contents with a denied block in them.
+    pub(crate) fn denied_roots(&self) -> Result<Vec<ContentKey>, Error> {
+        let mut roots = Vec::new();
+        for entry in self.denied.iter() {
+            roots.extend(ContentKey::from_bytes(&entry.key()?).ok());
+        }
+        Ok(roots)
+    }
+
+    /// Up to `limit` contents above `after`, ascending.
+    pub(crate) fn after(&self, after: Option<i64>, limit: usize) -> Result<Vec<Record>, Error> {
+        let mut records = Vec::new();
+        for entry in self.contents.range(above(after)).take(limit) {
+            let (key, value) = entry.into_inner()?;
+            let Some(content) = number(&key) else { continue };
+            records.push(read(content, &value)?);
+        }
+        Ok(records)
     }
 
     /// Nothing is left to report about an allocation.
@@ -201,6 +276,7 @@ impl Assignments {
         batch.remove(&self.open, key(id.content));
         if let Some(root) = record.key() {
             batch.remove(&self.roots, root.as_bytes());
+            batch.remove(&self.denied, root.as_bytes());
         }
         Ok(batch.commit()?)
     }
@@ -252,8 +328,7 @@ impl Assignments {
     }
 
     fn put(&self, batch: &mut fjall::OwnedWriteBatch, record: &Record) {
-        let value = serde_json::to_vec(record).expect("texts and numbers always serialise");
-        batch.insert(&self.contents, key(record.content), value);
+        batch.insert(&self.contents, key(record.content), encode(record));
         if record.is_open() {
             batch.insert(&self.open, key(record.content), []);
         } else {
@@ -265,9 +340,15 @@ impl Assignments {
     }
 }
 
+fn encode(record: &Record) -> Vec<u8> {
+    serde_json::to_vec(record).expect("texts and numbers always serialise")
+}
+
 /// The record that an assignment leaves, none if a newer one is known.
 fn assigned(new: Assignment, known: Option<Record>) -> Option<Record> {
     let AllocationId { content, generation } = new.allocation;
+    let same = known.as_ref().filter(|known| known.generation == generation);
+    let (compared, denied) = same.map_or((0, false), |known| (known.compared, known.denied));
     let state = match known {
         Some(known) if known.generation > generation => return None,
         // A root that lost blocks stays so until it is whole again; what
@@ -286,7 +367,19 @@ fn assigned(new: Assignment, known: Option<Record>) -> Option<Record> {
         peer.addresses.truncate(MAX_ORIGINS);
     }
     let Assignment { root, fairness, granted_bytes, repair, .. } = new;
-    Some(Record { content, generation, root, origins, peers, fairness, granted_bytes, repair, state })
+    Some(Record {
+        content,
+        generation,
+        root,
+        origins,
+        peers,
+        fairness,
+        granted_bytes,
+        repair,
+        compared,
+        denied,
+        state,
+    })
 }
 
 /// The record that a release leaves. One of an older generation than is known
@@ -305,6 +398,8 @@ fn released(release: &Release, known: Option<Record>) -> Option<Record> {
             fairness: 0,
             granted_bytes: 0,
             repair: false,
+            compared: 0,
+            denied: false,
             state: State::Releasing,
         }),
     }

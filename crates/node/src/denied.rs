@@ -1,12 +1,13 @@
 //! The denylist that the service has told this node, applied to everything
 //! that is fetched or served.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use pinfold_core::content::Cid;
+use pinfold_core::content::{Cid, ContentKey};
 use pinfold_core::denylist::Denylist;
 use pinfold_node_api as api;
 
@@ -24,6 +25,9 @@ pub(crate) struct Denied {
 struct Current {
     version: i64,
     rules: Arc<Denylist>,
+    /// Roots of contents that have a denied block in them: as many as there
+    /// are such contents on this node, some 70 bytes each.
+    withheld: HashSet<ContentKey>,
 }
 
 impl Denied {
@@ -43,17 +47,39 @@ impl Denied {
         self.shared.read().version
     }
 
-    /// Whether a CID may neither be fetched nor served.
-    pub(crate) fn is_denied(&self, cid: &Cid) -> bool {
-        self.is_denied_at(cid, "")
+    /// The rules in force, and their version.
+    pub(crate) fn rules(&self) -> (i64, Arc<Denylist>) {
+        let current = self.shared.read();
+        (current.version, current.rules.clone())
     }
 
-    /// Whether a path below a CID may not be served.
-    pub(crate) fn is_denied_at(&self, cid: &Cid, path: &str) -> bool {
+    /// Withholds a root because of what is in its DAG, or not any more.
+    pub(crate) fn withhold(&self, root: ContentKey, withheld: bool) {
+        let mut current = self.shared.write();
+        if withheld {
+            current.withheld.insert(root);
+        } else {
+            current.withheld.remove(&root);
+        }
+    }
+
+    /// Whether a CID may not be served: the rules deny it, or it is the root
+    /// of a held content with a denied block in it.
+    pub(crate) fn is_withheld(&self, cid: &Cid, path: &str) -> bool {
+        let (rules, withheld) = {
+            let current = self.shared.read();
+            let withheld = !current.withheld.is_empty() && current.withheld.contains(&ContentKey::of(cid));
+            (current.rules.clone(), withheld)
+        };
+        withheld || rules.is_denied(cid, path)
+    }
+
+    /// Whether the rules say that a CID may neither be fetched nor served.
+    pub(crate) fn is_denied(&self, cid: &Cid) -> bool {
         // Not held while the rules are looked at: a reader that waits behind a
         // writer would hold up the network's tasks.
         let rules = self.shared.read().rules.clone();
-        rules.is_denied(cid, path)
+        rules.is_denied(cid, "")
     }
 
     /// Saves a new list and applies it.
@@ -70,7 +96,8 @@ impl Denied {
         if let Some(first) = errors.first() {
             tracing::warn!(count = errors.len(), %first, "the denylist has lines that are not understood; they are skipped");
         }
-        *self.shared.write() = Current { version, rules: Arc::new(rules) };
+        let mut current = self.shared.write();
+        (current.version, current.rules) = (version, Arc::new(rules));
     }
 }
 

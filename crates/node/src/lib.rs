@@ -13,6 +13,7 @@
 mod agent;
 pub mod assignments;
 mod check;
+mod compare;
 mod denied;
 mod fetch;
 mod gateway;

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::agent::{self, About, Agent, Outbox};
 use crate::assignments::{self, Assignments};
+use crate::compare::{self, Compare};
 use crate::denied::Denied;
 use crate::fetch::{Command, Context, Manager, Net, Slots, Workers};
 use crate::gateway::{self, Gateway};
@@ -92,11 +93,19 @@ impl Node {
         let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
         let (workers, outbox, private) = (Workers::new(), Outbox::default(), Arc::<AtomicBool>::default());
 
+        let (compare, comparing) = Compare::new(compare::Setup {
+            store: store.clone(),
+            assignments: assignments.clone(),
+            denied: denied.clone(),
+            outbox: outbox.clone(),
+            workers: workers.clone(),
+        });
         let context = Context {
             store: store.clone(),
             assignments: assignments.clone(),
             outbox: outbox.clone(),
             denied: denied.clone(),
+            compare,
             workers: workers.clone(),
             slots: Slots::new(),
             limits: settings.limits,
@@ -127,6 +136,10 @@ impl Node {
         })?;
 
         tasks.spawn(life);
+        let stopping = cancel.clone();
+        tasks.spawn(async move {
+            stopping.run_until_cancelled_owned(comparing).await;
+        });
         tasks.spawn(announce_arrivals(network.clone(), manager.clone(), cancel.clone()));
         let rhythm = Rhythm {
             reclaim_every: settings.reclaim_every,
@@ -222,12 +235,11 @@ impl Data {
                 .map_err(|source| StartError::Folder { folder: dir.display().to_string(), source })?;
             // The store's lock keeps a second process out of all of it.
             let store = Store::open(dir.join("blocks"), options)?;
-            Ok(Self {
-                identity: Identity::load_or_create(&dir)?,
-                store,
-                assignments: Assignments::open(&dir.join("assignments"))?,
-                denied: Denied::load(&dir),
-            })
+            let (assignments, denied) = (Assignments::open(&dir.join("assignments"))?, Denied::load(&dir));
+            for root in assignments.denied_roots()? {
+                denied.withhold(root, true);
+            }
+            Ok(Self { identity: Identity::load_or_create(&dir)?, store, assignments, denied })
         };
         match tokio::task::spawn_blocking(open).await {
             Ok(data) => data,

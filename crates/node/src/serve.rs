@@ -23,7 +23,12 @@ impl Held {
     /// Whether the denylist forbids to serve a CID, or a path below it.
     #[must_use]
     pub fn is_denied(&self, cid: &content::Cid, path: &str) -> bool {
-        self.denied.is_denied_at(cid, path)
+        self.denied.is_withheld(cid, path)
+    }
+
+    /// The rules of the denylist in force.
+    pub(crate) fn rules(&self) -> std::sync::Arc<pinfold_core::denylist::Denylist> {
+        self.denied.rules().1
     }
 
     /// The block store itself, whatever is denied.
@@ -51,7 +56,7 @@ impl Held {
     }
 
     fn may(&self, cid: &BlockCid) -> bool {
-        !self.denied.is_denied(&content::of_block_cid(cid))
+        !self.denied.is_withheld(&content::of_block_cid(cid), "")
     }
 }
 

@@ -75,6 +75,11 @@ impl PathRule {
         Ok(Self { path: path.trim_matches('/').into(), is_prefix: prefix.is_some() })
     }
 
+    /// The path as it is meant, and whether what begins so is meant too.
+    pub(super) fn written(&self) -> (&str, bool) {
+        (&self.path, self.is_prefix)
+    }
+
     /// Whether a path, without slashes around it, is meant.
     pub(super) fn matches(&self, path: &str) -> bool {
         if self.is_prefix { path.starts_with(&*self.path) } else { path == &*self.path }

@@ -289,9 +289,44 @@ fn lines_errors_and_functions_are_bounded() {
     assert_eq!(Denylist::parse(&"x\n".repeat(5_000)).1.len(), MAX_ERRORS);
     let mut list = Denylist::default();
     for length in 20..20 + MAX_DOUBLE_HASHES + 2 {
-        let hash = crate::content::Multihash::wrap(0x1e, &vec![1; length]).unwrap();
+        let hash = Multihash::wrap(0x1e, &vec![1; length]).unwrap();
         let text = ::cid::multibase::Base::Base58Btc.encode(hash.to_bytes());
         let want = if length < 20 + MAX_DOUBLE_HASHES { Ok(()) } else { Err(RuleError::TooManyFunctions) };
         assert_eq!(list.add_line(&format!("//{text}")), want);
     }
+}
+
+#[test]
+fn a_block_of_unknown_codec_is_found_in_every_form() {
+    use crate::links::Codec;
+    for codec in Codec::ALL {
+        let block = Cid::new_v1(codec.code(), crate::hash::multihash(0x12, b"block").unwrap());
+        let legacy = key::sha256(format!("{block}/").as_bytes());
+        let text = ::cid::multibase::Base::Base58Btc.encode(block.hash().to_bytes());
+        let double = crate::hash::multihash(0x12, text.as_bytes()).unwrap().to_bytes();
+        let double = ::cid::multibase::Base::Base58Btc.encode(double);
+        for rule in [
+            format!("/ipfs/{block}"),
+            format!("//{}", data_encoding::HEXLOWER.encode(&legacy)),
+            format!("//{double}"),
+        ] {
+            let (list, errors) = Denylist::parse(&rule);
+            assert_eq!(errors, []);
+            assert!(list.is_block_denied(block.hash()), "{rule}");
+            let (list, _) = Denylist::parse(&format!("{rule}\n!/ipfs/{block}"));
+            assert!(!list.is_block_denied(block.hash()), "{rule} is lifted");
+        }
+    }
+    let other = crate::hash::multihash(0x12, b"other").unwrap();
+    assert!(!list().is_block_denied(&other));
+}
+
+#[test]
+fn paths_that_rules_deny_by_name_are_told() {
+    let root = cid("QmUboz9UsQBDeS6Tug1U8jgoFkgYxyYood9NDyVURAY9pK").unwrap();
+    assert_eq!(list().denied_paths(&root).collect::<Vec<_>>(), [("blocked", true)]);
+    let root = cid("QmTuvSQbEDR3sarFAN9kAeXBpiBCyYYNxdxciazBba11eC").unwrap();
+    assert_eq!(list().denied_paths(&root).collect::<Vec<_>>(), [("test", true)]);
+    let none = cid("bafybeihvvulpp4evxj7x7armbqcyg6uezzuig6jp3lktpbovlqfkuqeuoq").unwrap();
+    assert_eq!(list().denied_paths(&none).count(), 0);
 }

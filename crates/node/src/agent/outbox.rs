@@ -138,8 +138,8 @@ impl State {
 }
 
 /// Progress, a grant, and each kind of fact once: stored, failed, lost,
-/// released, no capacity.
-const MAX_EVENTS_PER_ENTRY: usize = 7;
+/// released, no capacity, compared.
+const MAX_EVENTS_PER_ENTRY: usize = 8;
 
 impl Entry {
     fn flush(&mut self, allocation: AllocationId, to: &mut Vec<Event>) {

@@ -4,6 +4,7 @@ use pinfold_core::status::Reason;
 use pinfold_node_api::{Answer, Assignment, EventKind};
 
 use super::*;
+use crate::compare::{self, Compare};
 use crate::fetch::testing::{Fake, Random};
 use crate::fetch::{Context, Limits, Pauses, Slots};
 
@@ -43,11 +44,23 @@ impl World {
         let assignments = Assignments::open(&dir.join("assignments")).unwrap();
         let (denied, workers, outbox) = (Denied::load(dir), Workers::new(), Outbox::default());
         let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
+        let (compare, comparing) = Compare::new(compare::Setup {
+            store: store.clone(),
+            assignments: assignments.clone(),
+            denied: denied.clone(),
+            outbox: outbox.clone(),
+            workers: workers.clone(),
+        });
+        let stopping = cancel.clone();
+        tasks.spawn(async move {
+            stopping.run_until_cancelled_owned(comparing).await;
+        });
         let context = Context {
             store: store.clone(),
             assignments: assignments.clone(),
             outbox: outbox.clone(),
             denied: denied.clone(),
+            compare,
             workers: workers.clone(),
             slots: Slots::new(),
             limits: Limits::default(),

@@ -15,16 +15,17 @@ use super::{
 /// The columns of [`Content::read`].
 pub(crate) const COLUMNS: &str = "id, key, cid, inline, state, failure, detail, denied, generation, granted, \
     stored, manifest_version, manifest_root, bytes, blocks, progress_bytes, progress_blocks, reason, \
-    attempts, next_attempt, expires_at, place_at, short, follow";
+    attempts, next_attempt, expires_at, place_at, short, follow, denied_why, compared";
 
 /// How many [`COLUMNS`] there are.
-pub(crate) const WIDTH: usize = 24;
+pub(crate) const WIDTH: usize = 26;
 
 /// Writes [`Content::values`].
 pub(crate) const UPDATE: &str = "UPDATE content SET state = $2, failure = $3, detail = $4, denied = $5, \
     generation = $6, granted = $7, stored = $8, manifest_version = $9, manifest_root = $10, bytes = $11, \
     blocks = $12, progress_bytes = $13, progress_blocks = $14, reason = $15, attempts = $16, \
-    next_attempt = $17, expires_at = $18, place_at = $19, short = $20, follow = $21 WHERE id = $1";
+    next_attempt = $17, expires_at = $18, place_at = $19, short = $20, follow = $21, \
+    denied_why = $22, compared = $23 WHERE id = $1";
 
 /// Amounts beyond this are cut: 4 PiB, far above any node, far below what
 /// sums of them could overflow.
@@ -45,6 +46,15 @@ pub(crate) enum State {
     Failed = 4,
 }
 
+/// Why a content is denied; both can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// The denylist names its root.
+    Root = 1,
+    /// A node found a block of it that the denylist names.
+    Block = 2,
+}
+
 /// A row of `content`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Content {
@@ -56,6 +66,8 @@ pub(crate) struct Content {
     pub(crate) failure: Option<Reason>,
     pub(crate) detail: Option<String>,
     pub(crate) denied: Option<Millis>,
+    pub(crate) denied_why: i64,
+    pub(crate) compared: i64,
     pub(crate) generation: i64,
     pub(crate) granted: i64,
     pub(crate) stored: i64,
@@ -96,6 +108,8 @@ impl Content {
             place_at: row.opt_int(at + 21)?,
             short: row.flag(at + 22)?,
             follow: row.opt_int(at + 23)?,
+            denied_why: row.int(at + 24)?,
+            compared: row.int(at + 25)?,
         })
     }
 
@@ -124,13 +138,18 @@ impl Content {
             self.place_at,
             self.short,
             self.follow,
+            self.denied_why,
+            self.compared,
         ]
         .to_vec()
     }
 
-    /// As it is when nobody wants it: what was learned is forgotten.
+    /// As it is when nobody wants it: what was learned is forgotten, save that
+    /// its root is denied.
     pub(crate) fn reset(&mut self) {
-        let blank = Self { id: self.id, inline: self.inline, denied: self.denied, ..Self::blank() };
+        let root = self.denied_why & Why::Root as i64;
+        let denied = self.denied.filter(|_| root != 0);
+        let blank = Self { id: self.id, inline: self.inline, denied, denied_why: root, ..Self::blank() };
         let (key, cid) = (std::mem::take(&mut self.key), std::mem::take(&mut self.cid));
         let generation = self.generation;
         *self = Self { key, cid, generation, ..blank };
@@ -149,6 +168,8 @@ impl Content {
             failure: None,
             detail: None,
             denied: None,
+            denied_why: 0,
+            compared: 0,
             generation: 0,
             granted: 0,
             stored: 0,
@@ -163,6 +184,16 @@ impl Content {
             short: false,
             follow: None,
         }
+    }
+
+    /// Denies it for a reason, or lifts that; answers whether its pins look
+    /// different now.
+    pub(crate) fn deny(&mut self, why: Why, denied: bool, now: Millis) -> bool {
+        let before = self.denied.is_some();
+        let bit = why as i64;
+        self.denied_why = if denied { self.denied_why | bit } else { self.denied_why & !bit };
+        self.denied = (self.denied_why != 0).then(|| self.denied.unwrap_or(now));
+        self.denied.is_some() != before
     }
 
     /// Whether nodes have still to bring it to the minimum of copies.

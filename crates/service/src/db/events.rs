@@ -9,7 +9,7 @@ use pinfold_node_api::{
 };
 
 use super::{
-    content::{State, amount},
+    content::{State, Why, amount},
     effects,
     error::Result,
     grants,
@@ -55,6 +55,9 @@ async fn handle(tx: &mut Tx, node: i64, event: &Event) -> Result<Answer> {
         (EventKind::Failed { reason, detail }, _) => failed(tx, node, id.content, *reason, detail).await,
         (EventKind::NoCapacity, _) => no_capacity(tx, node, id.content).await,
         (EventKind::Lost { .. }, _) => lost(tx, node, id.content).await,
+        (EventKind::Compared { denylist, denied }, _) => {
+            compared(tx, node, id.content, *denylist, *denied).await
+        }
     }
 }
 
@@ -143,8 +146,13 @@ async fn stored(tx: &mut Tx, node: i64, content: i64, manifest: ManifestSummary)
         allocation.bytes = amount(manifest.bytes);
     });
     let minimum = i64::from(tx.settings.replicas_min.max(1));
+    let now = tx.now();
     let facts = tx.unit.content(content)?;
     facts.stored += more;
+    if more > 0 {
+        // The node compares what it stores, and tells what it finds.
+        facts.deny(Why::Block, false, now);
+    }
     if facts.stored >= minimum {
         facts.state = State::Held;
     } else if facts.state == State::Waiting {
@@ -225,6 +233,22 @@ fn lose_copy(tx: &mut Tx, node: i64, content: i64) -> Result<()> {
         facts.state = State::Lost;
     }
     Ok(())
+}
+
+/// What a node found when it compared a content's blocks with the denylist. Of
+/// two nodes the one with the later list is right.
+async fn compared(tx: &mut Tx, node: i64, content: i64, denylist: i64, denied: bool) -> Result<Answer> {
+    let now = tx.now();
+    let facts = tx.unit.content(content)?;
+    if denylist < facts.compared || facts.state == State::Failed {
+        return Ok(Answer::Noted);
+    }
+    facts.compared = denylist;
+    if facts.deny(Why::Block, denied, now) {
+        tracing::warn!(content, node, denied, "a held content has a denied block in it, or no longer");
+        effects::show(tx, content).await?;
+    }
+    Ok(Answer::Noted)
 }
 
 /// The node fetches again what it lost, and other nodes learn that it has it

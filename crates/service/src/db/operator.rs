@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pinfold_node_api::AllocationId;
 
 use super::{
-    content::{self, Content},
+    content::{self, Content, Why},
     effects,
     error::Result,
     nodes, records,
@@ -86,26 +86,27 @@ pub(crate) async fn deeds(tx: &mut Tx, before: i64, limit: i64) -> Result<Vec<De
     tx.query(sql, &values![before, limit]).await?.iter().map(read).collect()
 }
 
-/// Contents that are pinned or kept.
+/// Contents that are pinned or kept, or denied.
 pub(crate) async fn held_contents(tx: &mut Tx, after: i64, limit: i64) -> Result<Vec<HeldContent>> {
-    let sql = "SELECT id, key, denied FROM content c WHERE id > $1
-        AND EXISTS (SELECT 1 FROM holding h WHERE h.content = c.id) ORDER BY id LIMIT $2";
+    let sql = "SELECT id, key, denied_why FROM content c WHERE id > $1
+        AND (denied IS NOT NULL OR EXISTS (SELECT 1 FROM holding h WHERE h.content = c.id))
+        ORDER BY id LIMIT $2";
     let read = |row: &Row| {
-        Ok(HeldContent { id: row.int(0)?, key: row.bytes(1)?.to_vec(), denied: row.opt_int(2)?.is_some() })
+        let denied = row.int(2)? & Why::Root as i64 != 0;
+        Ok(HeldContent { id: row.int(0)?, key: row.bytes(1)?.to_vec(), denied })
     };
     tx.query(sql, &values![after, limit]).await?.iter().map(read).collect()
 }
 
-/// Denies contents, or lifts their denial; answers how many changed.
+/// Denies contents by their roots, or lifts that; answers how many changed.
 pub(crate) async fn deny(tx: &mut Tx, contents: &[i64], denied: bool) -> Result<u64> {
     unit::load_contents(tx, contents.iter().copied()).await?;
     let mut changed = 0;
     for &id in contents.iter().take(effects::PART as usize) {
         let now = tx.now();
         let Ok(content) = tx.unit.content(id) else { continue };
-        if content.denied.is_some() != denied {
-            content.denied = denied.then_some(now);
-            changed += 1;
+        changed += u64::from((content.denied_why & Why::Root as i64 != 0) != denied);
+        if content.deny(Why::Root, denied, now) {
             effects::show(tx, id).await?;
         }
     }

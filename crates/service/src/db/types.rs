@@ -334,7 +334,7 @@ pub struct HeldContent {
     pub id: i64,
     /// Unsigned varint of the codec, then the multihash.
     pub key: Vec<u8>,
-    /// Whether it is denied now.
+    /// Whether it is denied now because of its root.
     pub denied: bool,
 }
 

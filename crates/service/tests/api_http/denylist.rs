@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pinfold_node_api::{Denylist, path};
+use pinfold_node_api::{Denylist, Event, EventKind, path};
 use pinfold_service::{Service, Settings};
 use serde_json::json;
 
@@ -46,6 +46,36 @@ async fn held_contents_fail_while_the_file_denies_them() {
     eventually(&server, &path, "pinned").await;
     service.shutdown();
     service.join().await;
+}
+
+#[tokio::test]
+async fn a_denied_block_fails_the_pins_of_a_held_content_until_it_is_lifted() {
+    let server = Server::start().await;
+    let mut node = FakeNode::join(&server).await;
+    let pin = server.pin(json!({ "cid": cid(1) })).await;
+    let allocation = node.take().await[0].allocation;
+    node.stored(allocation, 100).await;
+    let path = format!("/pins/{}", pin["requestid"].as_str().unwrap());
+    let mut found = async |denylist, denied| {
+        let kind = EventKind::Compared { denylist, denied };
+        node.report(vec![Event { allocation, kind }]).await;
+        server.get(&path).await.json()
+    };
+    let failed = found(3, true).await;
+    assert_eq!((&failed["status"], &failed["info"]["reason"]), (&json!("failed"), &json!("denied")));
+    assert_eq!(found(2, false).await["status"], "failed", "under an older list");
+    // Rules that name the root deny and lift for themselves alone.
+    let content = allocation.content;
+    assert_eq!(server.database.deny(&[content]).await.unwrap(), 1);
+    assert!(server.database.held_contents(0, 10).await.unwrap()[0].denied);
+    assert_eq!(server.database.lift(&[content]).await.unwrap(), 1);
+    assert_eq!(server.get(&path).await.json()["status"], "failed");
+    assert_eq!(found(4, false).await["status"], "pinned");
+    // What is stored anew was walked under the rules, and is compared again.
+    assert_eq!(found(5, true).await["status"], "failed");
+    node.report(vec![Event { allocation, kind: EventKind::Lost { blocks: 1 } }]).await;
+    node.stored(allocation, 100).await;
+    assert_eq!(server.get(&path).await.json()["status"], "pinned");
 }
 
 #[tokio::test]

@@ -42,6 +42,7 @@ const MAX_ASKING: usize = 4;
 enum Write {
     State(AllocationId, Noted),
     Settle(AllocationId),
+    Compared(AllocationId, i64, bool),
     Remove(AllocationId),
 }
 
@@ -151,16 +152,30 @@ impl<P: Peers> Actor<P> {
             return;
         }
         let (assignments, writes) = (self.context.assignments.clone(), std::mem::take(&mut self.writes));
+        let held = |write: &Write| match write {
+            Write::State(id, Noted::Held) => Some((id.content, false)),
+            Write::Compared(id, ..) => Some((id.content, true)),
+            _ => None,
+        };
+        let compare: Vec<(i64, bool)> = writes.iter().filter_map(held).collect();
         let written = self.context.workers.run(move || {
             writes.into_iter().try_for_each(|write| match write {
                 Write::State(id, state) => assignments.set_state(id, state),
                 Write::Settle(id) => assignments.settle(id),
+                Write::Compared(id, denylist, denied) => assignments.set_compared(id, denylist, denied),
                 Write::Remove(id) => assignments.remove(id),
             })
         });
         if let Err(error) = written.await {
             // What was not written is derived again after the next start.
             tracing::error!(%error, "cannot note what became of an assignment");
+        }
+        for (content, noted) in compare {
+            if noted {
+                self.context.compare.noted(content);
+            } else {
+                self.context.compare.stored(content);
+            }
         }
     }
 
@@ -433,6 +448,7 @@ impl<P: Peers> Actor<P> {
 
     fn on_released(&mut self, record: &Record) {
         self.context.outbox.tell(record.allocation(), EventKind::Released);
+        record.key().into_iter().for_each(|root| self.context.denied.withhold(root, false));
         if let Some(Some(next)) = self.releasing.remove(&record.content) {
             self.on_record(next);
         }
@@ -445,6 +461,9 @@ impl<P: Peers> Actor<P> {
             (EventKind::Stored { .. }, Answer::Stale) => self.stop_current(id),
             (EventKind::Stored { .. }, _) => self.writes.push(Write::Settle(id)),
             (_, Answer::Stale) => self.stop_current(id),
+            (EventKind::Compared { denylist, denied }, _) => {
+                self.writes.push(Write::Compared(id, denylist, denied));
+            }
             (_, Answer::Granted { bytes }) => self.answer_running(id, |input| {
                 input.granted = input.granted.max(bytes);
             }),
@@ -514,6 +533,7 @@ impl<P: Peers> Actor<P> {
 
     /// New rules hold for what was walked already, too.
     fn on_denied(&mut self) {
+        self.context.compare.all();
         for running in self.jobs.values_mut().filter_map(Job::running) {
             running.stop(Then::Again);
         }

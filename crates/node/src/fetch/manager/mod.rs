@@ -35,6 +35,7 @@ use super::walk::Limits;
 use super::workers::Workers;
 use crate::agent::Outbox;
 use crate::assignments::{Assignments, Record, State as Noted};
+use crate::compare::Compare;
 use crate::denied::Denied;
 use actor::Actor;
 
@@ -80,6 +81,7 @@ pub(crate) struct Context {
     pub(crate) assignments: Assignments,
     pub(crate) outbox: Outbox,
     pub(crate) denied: Denied,
+    pub(crate) compare: Compare,
     pub(crate) workers: Workers,
     pub(crate) slots: Slots,
     pub(crate) limits: Limits,

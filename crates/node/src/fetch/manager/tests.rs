@@ -10,6 +10,8 @@ use pinfold_node_api::{AllocationId, Assignment, EventKind, Release};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::compare;
+
 use super::super::testing::{Dag, Fake, Random};
 use super::*;
 
@@ -42,11 +44,20 @@ impl World {
         let store = Store::open(dir.join("blocks"), options).unwrap();
         let assignments = Assignments::open(&dir.join("assignments")).unwrap();
         let (outbox, cancel) = (Outbox::default(), CancellationToken::new());
+        let setup = compare::Setup {
+            store: store.clone(),
+            assignments: assignments.clone(),
+            denied: Denied::default(),
+            outbox: outbox.clone(),
+            workers: Workers::new(),
+        };
+        let (compare, _) = Compare::new(setup);
         let context = Context {
             store: store.clone(),
             assignments: assignments.clone(),
             outbox: outbox.clone(),
             denied: Denied::default(),
+            compare,
             workers: Workers::new(),
             slots: Slots::new(),
             limits: Limits::default(),

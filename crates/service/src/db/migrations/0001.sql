@@ -56,7 +56,11 @@ CREATE TABLE content (
     state BIGINT NOT NULL DEFAULT 0,
     failure TEXT,
     detail TEXT,
+    -- Since when it is denied, and why: 1 its root, 2 a block in it.
     denied BIGINT,
+    denied_why BIGINT NOT NULL DEFAULT 0,
+    -- The denylist's version that a node last compared its blocks under.
+    compared BIGINT NOT NULL DEFAULT 0,
     generation BIGINT NOT NULL DEFAULT 0,
     granted BIGINT NOT NULL DEFAULT 0,
     stored BIGINT NOT NULL DEFAULT 0,

@@ -1,0 +1,105 @@
+//! A held content with a block in it that the denylist names: told to the
+//! service, not served, and as before once the rule is lifted.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+
+use pinfold_core::content::{self, Cid};
+use pinfold_core::links::Codec;
+use pinfold_node::{Node, Settings, net};
+use pinfold_node_api::EventKind;
+
+#[path = "support/dag.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared between tests")]
+mod dag;
+#[path = "support/service.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared between tests")]
+mod service;
+
+use dag::{assignment, blocks, hold, id};
+use service::{FakeService, Fault};
+
+async fn node(dir: &Path, service: &FakeService) -> Node {
+    let mut settings = Settings::new(dir.into(), service.url.parse().unwrap());
+    settings.network = net::Config {
+        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+        allow_private_addresses: true,
+        ..net::Config::default()
+    };
+    Node::start(settings).await.unwrap()
+}
+
+/// What was told last of comparing a content, once there are `count` of it.
+async fn compared(service: &FakeService, content: i64, count: usize) -> (i64, bool) {
+    let told = |service: &FakeService| {
+        let events = service.events();
+        let found: Vec<_> = events
+            .iter()
+            .filter(|event| event.allocation == id(content))
+            .filter_map(|event| match event.kind {
+                EventKind::Compared { denylist, denied } => Some((denylist, denied)),
+                _ => None,
+            })
+            .collect();
+        (found.len() >= count).then(|| *found.last().unwrap())
+    };
+    service.wait("compared", told).await
+}
+
+fn is_served(node: &Node, cid: &Cid) -> bool {
+    node.held().get(&content::block_cid(cid).unwrap()).unwrap().is_some()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_denied_block_denies_what_is_held_as_a_whole() {
+    let (service, dir) = (FakeService::start().await, tempfile::tempdir().unwrap());
+    let first = node(dir.path(), &service).await;
+    // More blocks than are compared in one go, and a content without the block.
+    let (root, all) = blocks(20_000, 8);
+    let (other, few) = blocks(5, 16);
+    let leaf = Cid::new_v1(Codec::Raw.code(), *content::of_block_cid(&all[19_999].0).hash());
+    for (content, root, blocks) in [(1, &root, &all), (2, &other, &few)] {
+        hold(&first, root, blocks);
+        service.assign(assignment(content, root, Vec::new()));
+        service.stored(id(content)).await;
+    }
+    assert!(is_served(&first, &root) && is_served(&first, &leaf));
+
+    service.deny(format!("/ipfs/{leaf}"));
+    assert_eq!(compared(&service, 1, 1).await, (1, true));
+    assert!(!is_served(&first, &root) && !is_served(&first, &leaf));
+    assert!(is_served(&first, &other));
+    first.shutdown().await;
+    drop(first);
+
+    // It stays so from the first moment of the next run, and is told once.
+    let second = node(dir.path(), &service).await;
+    assert!(!is_served(&second, &root));
+    // An answer that was lost is no answer: what is lifted is told again.
+    service.fail(pinfold_node_api::path::REPORT, &[Fault::LoseAnswer]);
+    service.deny(String::new());
+    assert_eq!(compared(&service, 1, 2).await, (2, false));
+    assert!(is_served(&second, &root) && is_served(&second, &leaf));
+
+    // By the hash of a hash, too; and what is stored later is compared then.
+    let hashed = dag::double_hash(&leaf);
+    service.deny(format!("//{hashed}"));
+    service
+        .wait("denied again", |service| {
+            service
+                .events()
+                .iter()
+                .any(|event| event.kind == EventKind::Compared { denylist: 3, denied: true })
+                .then_some(())
+        })
+        .await;
+    assert!(!is_served(&second, &root));
+    let events = service.events();
+    assert!(
+        !events
+            .iter()
+            .any(|event| event.allocation == id(2) && matches!(event.kind, EventKind::Compared { .. }))
+    );
+    second.shutdown().await;
+}
