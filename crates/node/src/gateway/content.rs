@@ -14,12 +14,14 @@ use pinfold_core::{content::Cid, links::Codec, unixfs::Node};
 use super::{
     Shared,
     answer::{Entity, append_query, redirect},
+    below,
     body::{Batches, Body},
     directory,
     file::Reader,
     format::{Car, Document, Format, RAW},
     headers, media,
     path::ContentPath,
+    pending::Below,
     request::Asked,
     resolve::{self, Way},
     source::Unserved,
@@ -87,6 +89,9 @@ impl Found<'_> {
         // Nothing begins that is known to have no end.
         self.shared.source.size(&last)?;
         let below = walk::below(&self.shared.source, &last, car)?;
+        if below == Below::All {
+            below::allow_way(&self.shared.source, &self.way, &self.path.segments)?;
+        }
         let mut hasher = DefaultHasher::new();
         self.way.blocks.hash(&mut hasher);
         let tag = format!("\"{}.{last}.car.{:016x}.{}\"", car.scope, hasher.finish(), car.dups_text());

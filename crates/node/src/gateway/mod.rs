@@ -17,12 +17,13 @@
 //! |---|---|
 //! | `listener`, `stall` | connections, their number and their time |
 //! | `request`, `path`, `format`, `range` | what is asked for |
-//! | `resolve`, `ipld` | from a path to a block |
+//! | `resolve`, `ipld`, `below` | from a path to a block; what is denied below one |
 //! | `answer`, `content`, `headers`, `media`, `directory` | status, headers, pages |
 //! | `walk`, `car`, `seen`, `file` | the bytes of CARs and files |
 //! | `body`, `pending`, `budget` | batches, and what they may take |
 
 mod answer;
+mod below;
 mod body;
 mod budget;
 mod car;

@@ -25,12 +25,19 @@ pub(super) struct Way {
     pub(super) blocks: Vec<Cid>,
     /// The root, and what each name or link led to.
     pub(super) roots: Vec<Cid>,
+    /// How many names of the path led to each of `roots`.
+    names: Vec<usize>,
 }
 
 impl Way {
     /// Where the path ends.
     pub(super) fn last(&self) -> &Cid {
         self.blocks.last().expect("a way has its root at least")
+    }
+
+    /// Each root of the way, with how many names of the path led to it.
+    pub(super) fn steps(&self) -> impl Iterator<Item = (&Cid, usize)> {
+        self.roots.iter().zip(self.names.iter().copied())
     }
 
     fn go(&mut self, cid: Cid) {
@@ -44,9 +51,23 @@ impl Way {
 /// # Errors
 /// When a block is missing, denied or invalid, or a name is not there.
 pub(super) fn resolve(source: &Source, path: &ContentPath) -> Result<Way, Unserved> {
-    let mut way = Way { blocks: vec![path.root], roots: vec![path.root] };
-    let mut names = &path.segments[..];
-    source.allow(&path.root, &names.join("/"))?;
+    source.allow(&path.root, &path.segments.join("/"))?;
+    follow(source, &path.root, &path.segments, &|cid, names| source.allow(cid, &names.join("/")))
+}
+
+/// Follows names from a block; `allow` is asked about each step, with the
+/// names that are left below it.
+///
+/// # Errors
+/// When a block is missing, denied or invalid, or a name is not there.
+pub(super) fn follow(
+    source: &Source,
+    root: &Cid,
+    mut names: &[String],
+    allow: &dyn Fn(&Cid, &[String]) -> Result<(), Unserved>,
+) -> Result<Way, Unserved> {
+    let all = names.len();
+    let mut way = Way { blocks: vec![*root], roots: vec![*root], names: vec![0] };
     while let Some(name) = names.first() {
         let here = *way.last();
         let block = source.block(&here)?;
@@ -56,7 +77,8 @@ pub(super) fn resolve(source: &Source, path: &ContentPath) -> Result<Way, Unserv
             Some(Codec::Raw) | None => return Err(no_link(name, &here)),
         };
         names = &names[used..];
-        source.allow(way.last(), &names.join("/"))?;
+        way.names.push(all - names.len());
+        allow(way.last(), names)?;
     }
     Ok(way)
 }

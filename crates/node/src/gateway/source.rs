@@ -118,6 +118,13 @@ impl Source {
         Node::decode(cid.codec(), &block).map_err(|error| Unserved::unixfs(cid, error))
     }
 
+    /// The paths below a block that rules deny by name, and whether each
+    /// stands for whatever begins so.
+    pub(super) fn denied_paths(&self, cid: &Cid) -> Vec<(String, bool)> {
+        let rules = self.held.rules();
+        rules.denied_paths(cid).map(|(path, is_prefix)| (path.to_owned(), is_prefix)).collect()
+    }
+
     /// Refuses what the denylist names, by CID or by path.
     pub(super) fn allow(&self, cid: &Cid, path: &str) -> Result<(), Unserved> {
         if self.held.is_denied(cid, path) { Err(Unserved::Denied(Box::new(*cid))) } else { Ok(()) }

@@ -8,6 +8,7 @@ use pinfold_core::{
 };
 
 use super::{
+    below,
     body::{BATCH_BYTES, BATCH_VISITS, Batch, Batches},
     budget::{Budget, Lease},
     car::Pieces,
@@ -62,6 +63,9 @@ impl Walk {
             return Ok(());
         }
         let block = self.source.block(&visit.cid)?;
+        if visit.below == Below::All {
+            below::allow(&self.source, &visit.cid, &[])?;
+        }
         self.descend(visit, &block)?;
         if known == Known::No && !is_inline {
             pieces.section(&visit.cid, block);

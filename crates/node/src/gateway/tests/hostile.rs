@@ -75,6 +75,56 @@ async fn denied_content_is_gone_in_every_form() {
 }
 
 #[tokio::test]
+async fn a_car_never_contains_what_a_path_rule_denies() {
+    let mut dag = Dag::default();
+    let secret = dag.leaf(*b"forbidden");
+    let open = dag.leaf(*b"open");
+    let sub = dag.dir(&[("secret.txt", secret), ("open.txt", open)]);
+    let many: Vec<_> = (0..300).map(|n| (format!("name-{n}"), open)).collect();
+    let (shards, _) = dag.shards(256, &many);
+    let list = dag.cbor(1, &[open, secret]);
+    let root = dag.dir(&[("list", list), ("shards", shards), ("sub", sub)]);
+    let above = dag.dir(&[("root", root)]);
+    let served = Served::new(&dag).await;
+    let get = async |path: String| served.get(&format!("/ipfs/{path}?format=car")).await;
+    let mut version = 0;
+    let mut deny = |rules: String| {
+        version += 1;
+        served.deny(version, &rules);
+    };
+    for rule in [
+        format!("/ipfs/{root}/sub/secret.txt"),
+        format!("/ipfs/{root}/sub/sec*"),
+        format!("/ipfs/{root}/su*"),
+        format!("/ipfs/{root}/list/links/1"),
+        format!("/ipfs/{root}/shards/name-7"),
+        format!("/ipfs/{root}/shards/name-29*"),
+    ] {
+        deny(rule.clone());
+        for query in ["", "&dag-scope=all", "&car-dups=y"] {
+            let reply = served.get(&format!("/ipfs/{root}?format=car{query}")).await;
+            assert_eq!(reply.status, 410, "{rule} {query}");
+        }
+        // Met in mid-stream it breaks the answer off.
+        let walk = get(above.to_string()).await;
+        assert!(!walk.is_whole && !walk.body.windows(9).any(|part| part == b"forbidden"), "{rule}");
+        // What is not sent is not refused.
+        for query in ["&dag-scope=entity", "&dag-scope=block"] {
+            let reply = served.get(&format!("/ipfs/{root}?format=car{query}")).await;
+            assert_eq!((reply.status, reply.is_whole), (200, true), "{rule} {query}");
+        }
+        assert_eq!(get(secret.to_string()).await.status, 200, "{rule}");
+    }
+    deny(format!("/ipfs/{above}/root/sub/secret.txt"));
+    assert_eq!(get(format!("{above}/root")).await.status, 410, "in what is left of the way");
+    assert_eq!(get(format!("{above}/root/sub")).await.status, 410);
+    assert!(get(format!("{above}/root/shards")).await.is_whole, "beside it");
+    assert!(get(root.to_string()).await.is_whole, "without the way that the rule is about");
+    deny(format!("/ipfs/{root}/sub/sec*\n!/ipfs/{root}/sub/secret.txt\n/ipfs/{root}/sub/none"));
+    assert!(get(root.to_string()).await.is_whole, "allowed again, and nothing there");
+}
+
+#[tokio::test]
 async fn files_that_lie_about_their_size_are_broken_off() {
     let mut dag = Dag::default();
     let leaf = dag.leaf(vec![1; 1_000]);
