@@ -27,6 +27,21 @@ pub fn read(car: &[u8]) -> Result<BTreeMap<Cid, Vec<u8>>> {
     Ok(blocks)
 }
 
+/// The roots that a CAR's header names.
+pub fn roots(car: &[u8]) -> Result<Vec<Cid>> {
+    let (mut header, _) = section(car)?;
+    // DAG-CBOR writes a CID as tag 42 on bytes that begin with a zero.
+    let mut roots = Vec::new();
+    while let Some(at) = header.windows(2).position(|pair| pair == [0xd8, 42]) {
+        let head = header.get(at + 2..).context("a header ends early")?;
+        let skip = if head.first() == Some(&0x58) { 2 } else { 1 };
+        let mut cursor = Cursor::new(head.get(skip + 1..).context("a header ends early")?);
+        roots.push(Cid::read_bytes(&mut cursor)?);
+        header = &head[skip + 1 + usize::try_from(cursor.position())?..];
+    }
+    Ok(roots)
+}
+
 /// Checks that `data` is what `cid` names.
 pub fn verify(cid: &Cid, data: &[u8]) -> Result<()> {
     let digest = match cid.hash().code() {

@@ -1,7 +1,11 @@
 //! Peers written in Go, built from their modules. Each has a `go.mod` of its
 //! own: together their versions of the shared libraries would mix.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result};
 
@@ -30,7 +34,50 @@ pub(crate) fn cluster(cache: &Cache) -> Result<PathBuf> {
     Ok(folder.join(program))
 }
 
-fn build(module: &str, package: &str, binary: &std::path::Path) -> Result<()> {
+/// Builds gateway-conformance's tests, beside the fixtures that they read;
+/// nothing where the module cannot be had, which is said. (15 s once its
+/// modules are there, which are 40 MB.)
+pub(crate) fn conformance(cache: &Cache) -> Result<Option<PathBuf>> {
+    const MODULE: &str = "github.com/ipfs/gateway-conformance";
+    let version = required("conformance", MODULE)?;
+    let name = format!("gateway-conformance-{version}");
+    if cache.find(&name).is_none() && download("conformance", MODULE)?.is_none() {
+        println!("  {MODULE} cannot be had from the module proxy");
+        return Ok(None);
+    }
+    let folder = cache.entry(&name, |folder| {
+        let mut command = in_module("conformance")?;
+        command.args(["test", "-c", "-mod=readonly", "-trimpath", "-o"]).arg(folder.join("gateway.test"));
+        run(command.arg(format!("{MODULE}/tests")))?;
+        let source = download("conformance", MODULE)?.context("it was downloaded a moment ago")?;
+        copy(&source.join("fixtures"), &folder.join("fixtures"))
+    })?;
+    Ok(Some(folder))
+}
+
+/// Downloads a dependency's module, and answers where it is; none where no
+/// proxy has it.
+fn download(module: &str, dependency: &str) -> Result<Option<PathBuf>> {
+    let output = in_module(module)?.args(["mod", "download", "-json", dependency]).output()?;
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    Ok(answer["Dir"].as_str().map(PathBuf::from))
+}
+
+/// Copies a folder; what Go keeps may not be written, the copy may.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
+        if path.is_dir() {
+            copy(&path, &to.join(name))?;
+        } else {
+            fs::write(to.join(name), fs::read(&path)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn in_module(module: &str) -> Result<Command> {
     if !exists_with("go", "version") {
         anyhow::bail!(
             "Go is missing: install Go 1.26 or newer from https://go.dev/dl/ and put it on the PATH"
@@ -38,6 +85,11 @@ fn build(module: &str, package: &str, binary: &std::path::Path) -> Result<()> {
     }
     let mut command = Command::new("go");
     command.current_dir(checkout().join("e2e").join(module));
+    Ok(command)
+}
+
+fn build(module: &str, package: &str, binary: &Path) -> Result<()> {
+    let mut command = in_module(module)?;
     // `-mod=readonly`: what is built is what the committed go.sum names.
     command.args(["build", "-mod=readonly", "-trimpath", "-ldflags=-s -w", "-o"]).arg(binary).arg(package);
     run(&mut command)

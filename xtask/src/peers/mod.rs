@@ -23,6 +23,8 @@ pub(crate) use rust::cargo_deny;
 pub(crate) struct Peers {
     /// The `ipfs` of Kubo.
     pub(crate) kubo: PathBuf,
+    /// Folder of gateway-conformance's tests, where its module could be had.
+    pub(crate) conformance: Option<PathBuf>,
     /// A Node.js that Helia runs on.
     pub(crate) node: PathBuf,
     /// Folder with Helia and its script.
@@ -44,6 +46,7 @@ impl Peers {
     pub(crate) fn install(cache: &Cache) -> Result<Self> {
         Ok(Self {
             kubo: go::kubo(cache)?,
+            conformance: go::conformance(cache)?,
             node: js::node(cache)?,
             helia: js::packages(cache, "helia")?,
             compliance: js::packages(cache, "compliance")?,
@@ -71,6 +74,9 @@ impl Peers {
         if self.faketime.is_none() {
             missing.push(("faketime", "libfaketime, or root on Debian"));
         }
+        if self.conformance.is_none() {
+            missing.push(("gateway_conforms", "the Go module github.com/ipfs/gateway-conformance"));
+        }
         if !self.namespaces {
             missing.push(("namespaces", "Linux, root and iproute2"));
         }
@@ -89,6 +95,7 @@ impl Peers {
             ("PINFOLD_E2E_COMPLIANCE", &self.compliance),
             ("PINFOLD_E2E_SCHEMATHESIS", &self.schemathesis),
         ];
+        list.extend(self.conformance.as_ref().map(|path| ("PINFOLD_E2E_CONFORMANCE", path)));
         list.extend(self.postgres.as_ref().map(|path| ("PINFOLD_E2E_POSTGRES", path)));
         list.extend(self.faketime.as_ref().map(|path| ("PINFOLD_E2E_FAKETIME", path)));
         list

@@ -48,8 +48,12 @@ async fn serve(shared: Arc<Shared>, request: &Request<Incoming>) -> (&'static st
         busy.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
         return (format, busy);
     };
+    if let Some(uri) = asked.parameter("uri").filter(|_| asked.path == "/ipfs/") {
+        return (format, path::of_uri(uri).map_or_else(no_uri, |location| redirect(&location)));
+    }
     let place = Place::new(permit);
-    let target = path::target(shared.domain.as_deref(), &asked.host, &asked.path, asked.is_rendered());
+    let domain = shared.domain.as_deref();
+    let target = path::target(domain, asked.site(domain), &asked.path, asked.is_rendered());
     let response = match target {
         Target::Content(path) => return (format, found(shared, asked, path, place).await),
         Target::Redirect(location) => redirect(&with_query(&asked, location)),
@@ -59,6 +63,10 @@ async fn serve(shared: Arc<Shared>, request: &Request<Incoming>) -> (&'static st
         Target::Invalid(text) => plain(StatusCode::BAD_REQUEST, text),
     };
     (format, response)
+}
+
+fn no_uri() -> Response<Body> {
+    plain(StatusCode::BAD_REQUEST, "uri names no content; it is to be ipfs://CID, with a path below it")
 }
 
 async fn found(shared: Arc<Shared>, asked: Asked, path: ContentPath, place: Place) -> Response<Body> {
@@ -116,9 +124,10 @@ pub(super) fn redirect(location: &str) -> Response<Body> {
     response
 }
 
-/// A location with the request's query, and its scheme where it is known.
+/// A location with the request's query and scheme, which is HTTP unless a
+/// proxy in front says otherwise.
 fn with_query(asked: &Asked, location: String) -> String {
-    let scheme = if asked.is_https { "https:" } else { "" };
+    let scheme = if asked.is_https { "https:" } else { "http:" };
     scheme.to_owned() + &append_query(asked, location)
 }
 

@@ -2,7 +2,7 @@
 //! its own origin.
 
 use cid::multibase::Base;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use pinfold_core::content::{self, Cid};
 
 /// Segments that a path may have: directories nested deeper are read as CARs.
@@ -95,6 +95,16 @@ pub(super) fn target(domain: Option<&str>, host: &str, path: &str, is_rendered: 
         }
         found => found,
     }
+}
+
+/// The path of an `ipfs://` URI, which browsers hand over where this gateway
+/// is registered for them; none where it names no CID.
+pub(super) fn of_uri(uri: &str) -> Option<String> {
+    let rest = uri.strip_prefix("ipfs://")?;
+    let root = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    content::parse(root).ok()?;
+    // What the URI has encoded stays so.
+    Some(format!("/ipfs/{}", utf8_percent_encode(rest, CONTROLS)))
 }
 
 /// The gateway's domain as the client reached it.
@@ -243,6 +253,23 @@ mod tests {
         assert!(matches!(at("nonsense.ipfs.dweb.example", "/"), Target::Invalid(_)));
         let name = format!("evil-{V1}.ipfs.dweb.example.evil.example");
         assert_eq!(at(&name, "/"), Target::NotFound);
+    }
+
+    #[test]
+    fn uris_become_paths() {
+        let path = format!("/ipfs/{V0}/wiki/a%20ą?b#c");
+        assert_eq!(of_uri(&format!("ipfs:/{}", &path[5..])), Some(path.replace('ą', "%C4%85")));
+        assert_eq!(of_uri(&format!("ipfs://{V1}")), Some(format!("/ipfs/{V1}")));
+        for none in [
+            "",
+            "ipfs://",
+            "ipfs:///x",
+            "ipfs://nonsense/x",
+            &format!("https://{V0}"),
+            &format!("/ipfs/{V0}"),
+        ] {
+            assert_eq!(of_uri(none), None, "{none}");
+        }
     }
 
     #[test]

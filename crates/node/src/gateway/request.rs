@@ -19,6 +19,8 @@ const MAX_PARAMETERS: usize = 32;
 pub(super) struct Asked {
     pub(super) is_head: bool,
     pub(super) host: String,
+    /// The host that a proxy in front was asked for.
+    forwarded_host: Option<String>,
     pub(super) path: String,
     pub(super) query: Option<String>,
     pub(super) parameters: Vec<(String, String)>,
@@ -45,10 +47,11 @@ impl Asked {
         let accept: Vec<&str> =
             headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
         let host = uri.host().map(|_| uri.authority().map(|authority| authority.as_str().to_owned()));
-        let forwarded = HeaderName::from_static("x-forwarded-proto");
+        let scheme = HeaderName::from_static("x-forwarded-proto");
         Ok(Self {
             is_head: request.method() == Method::HEAD,
             host: host.flatten().or_else(|| text(headers, &header::HOST)).unwrap_or_default(),
+            forwarded_host: text(headers, &HeaderName::from_static("x-forwarded-host")),
             path: uri.path().to_owned(),
             query: uri.query().map(str::to_owned),
             negotiated: format::negotiate(&parameters, &accept)?,
@@ -60,8 +63,24 @@ impl Asked {
                 list.split(',').any(|part| part.trim().eq_ignore_ascii_case("only-if-cached"))
             }),
             is_service_worker: text(headers, &SERVICE_WORKER).is_some_and(|value| value == "script"),
-            is_https: text(headers, &forwarded).is_some_and(|value| value.eq_ignore_ascii_case("https")),
+            is_https: text(headers, &scheme).is_some_and(|value| value.eq_ignore_ascii_case("https")),
         })
+    }
+
+    /// The host that this request is for. What a proxy passes on is believed
+    /// where it is the gateway's domain, and the request's own host is not
+    /// below that: a cache in front could otherwise be made to keep one DAG's
+    /// content, or a redirect to it, under another's origin.
+    pub(super) fn site(&self, domain: Option<&str>) -> &str {
+        let name = |host: &str| host.split(':').next().unwrap_or_default().to_ascii_lowercase();
+        match (domain, &self.forwarded_host) {
+            (Some(domain), Some(forwarded))
+                if name(forwarded) == domain && !name(&self.host).ends_with(domain) =>
+            {
+                forwarded
+            }
+            _ => &self.host,
+        }
     }
 
     pub(super) fn parameter(&self, name: &str) -> Option<&str> {

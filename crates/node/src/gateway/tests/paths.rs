@@ -247,7 +247,7 @@ async fn each_dag_has_an_origin_below_the_domain() {
     let at = async |host: &str, path: &str| served.get_with(path, &[("Host", host)]).await;
     let host = format!("{root}.ipfs.example.com:80");
     let moved = at("example.com:80", &format!("/ipfs/{root}/site/?a=b")).await;
-    assert_eq!((moved.status, moved.header("location")), (301, format!("//{host}/site/?a=b").as_str()));
+    assert_eq!((moved.status, moved.header("location")), (301, format!("http://{host}/site/?a=b").as_str()));
     let headers = [("Host", "example.com:80"), ("X-Forwarded-Proto", "https")];
     let secure = served.get_with(&format!("/ipfs/{root}"), &headers).await;
     assert_eq!(secure.header("location"), format!("https://{host}/"));
@@ -272,9 +272,18 @@ async fn each_dag_has_an_origin_below_the_domain() {
     assert_eq!((raw.status, &raw.body[..]), (200, TEXT));
     let elsewhere = at("other.example", &format!("/ipfs/{root}/site/")).await;
     assert!(elsewhere.header("content-security-policy").starts_with("sandbox"));
-    // No other host can be named by a header that proxies may forward.
+    // A proxy may say that it was asked for the domain, and nothing else.
+    let forwarded = [("Host", "127.0.0.1"), ("X-Forwarded-Host", "example.com:80")];
+    let moved = served.get_with(&format!("/ipfs/{root}/site/"), &forwarded).await;
+    assert_eq!(moved.header("location"), format!("http://{host}/site/"));
     let forged = [("Host", "127.0.0.1"), ("X-Forwarded-Host", &*host)];
     assert_eq!(served.get_with("/site/", &forged).await.status, 404);
+    let forged = [("Host", &*host), ("X-Forwarded-Host", "example.com")];
+    assert_eq!(served.get_with(&format!("/ipfs/{text}"), &forged).await.status, 404);
+    // What a browser hands over that this is registered with for ipfs://.
+    let handed = at("example.com", &format!("/ipfs/?uri=ipfs%3A%2F%2F{root}%2Fsite%2F")).await;
+    assert_eq!((handed.status, handed.header("location")), (301, format!("/ipfs/{root}/site/").as_str()));
+    assert_eq!(at("example.com", "/ipfs/?uri=https%3A%2F%2Fexample.org").await.status, 400);
 }
 
 #[tokio::test]
