@@ -271,12 +271,13 @@ impl Inner {
             let Some(location) = self.index.block(&key)?.and_then(|entry| entry.location()) else {
                 return Ok(None);
             };
-            let damage = match self.segments.read(Kind::Block, &key, location)? {
-                Read::Intact(bytes) => {
+            let damage = match self.segments.read(Kind::Block, &key, location) {
+                Ok(Read::Intact(bytes)) => {
                     self.meter.get(bytes.len());
                     return Ok(Some(bytes));
                 }
-                Read::Damaged(damage) => damage,
+                Ok(Read::Damaged(damage)) => damage,
+                Err(error) => self.segments.unreadable(location.segment, error)?,
             };
             // Compaction may have moved it between the two reads.
             if last == Some(location) {

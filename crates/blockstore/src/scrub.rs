@@ -96,8 +96,7 @@ impl Inner {
         let bytes = match self.segments.read(Kind::Block, key, location) {
             Ok(Read::Intact(bytes)) => bytes,
             Ok(Read::Damaged(damage)) => return Ok(Some(damage)),
-            Err(Error::Io { .. }) => return Ok(Some("it cannot be read")),
-            Err(error) => return Err(error),
+            Err(error) => return self.segments.unreadable(location.segment, error).map(Some),
         };
         let Ok(multihash) = Multihash::from_bytes(key) else {
             return Ok(Some("its key is no multihash"));

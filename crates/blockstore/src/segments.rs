@@ -113,6 +113,23 @@ impl Segments {
         })
     }
 
+    /// What a record is that the system cannot read: damaged, where another
+    /// part of its segment can be read. Where nothing can, the disk is gone,
+    /// and what it holds may come back with it.
+    ///
+    /// # Errors
+    /// The one given, in that case, and where it is no failure to read.
+    pub(crate) fn unreadable(&self, segment: u32, error: Error) -> Result<&'static str, Error> {
+        let is_read = matches!(error, Error::Io { action: "read", .. });
+        if is_read && self.has_readable_end(segment) { Ok("it cannot be read") } else { Err(error) }
+    }
+
+    fn has_readable_end(&self, segment: u32) -> bool {
+        let Ok(file) = self.file(segment) else { return false };
+        let last = file.len().unwrap_or_default().saturating_sub(1);
+        [0, last].iter().any(|at| file.read_exact_at(&mut [0], *at).is_ok())
+    }
+
     /// What is wrong with a record's bytes.
     fn defect(&self, kind: Kind, key: &[u8], location: Location, bytes: &[u8]) -> Option<&'static str> {
         let (fixed, rest) = bytes.split_first_chunk::<HEAD_BYTES>()?;

@@ -281,7 +281,8 @@ impl Store {
     }
 
     /// The block's bytes, checked against their checksum, or `None` where it
-    /// is not held. A damaged block is never returned: it becomes lost.
+    /// is not held. A damaged block is never returned: it becomes lost. So does
+    /// one that the disk cannot read, while it can read others.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Index`].

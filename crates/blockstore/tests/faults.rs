@@ -138,6 +138,31 @@ fn an_unreadable_disk_is_an_error_and_loses_nothing() {
 }
 
 #[test]
+fn an_unreadable_sector_loses_one_block_which_is_put_again() {
+    for scrub in [false, true] {
+        let (rig, store) = Rig::new();
+        // Somewhere in the third of the blocks, each of 1,066 bytes.
+        rig.set(Faults { sector: Some(2_500), ..Faults::default() });
+        if scrub {
+            assert_eq!(store.scrub(u64::MAX, || false).unwrap().lost, 1);
+        } else {
+            let read: Vec<_> =
+                rig.all[..10].iter().map(|block| store.get(block.multihash()).unwrap()).collect();
+            assert_eq!(read.iter().filter(|bytes| bytes.is_none()).count(), 1);
+        }
+        let lost = store.lost(10).unwrap();
+        assert_eq!((lost.len(), store.lost_count()), (1, 1));
+        assert!(!store.has(&lost[0]).unwrap());
+        let block = rig.all.iter().find(|block| *block.multihash() == lost[0]).unwrap();
+        store.put(std::slice::from_ref(block)).unwrap();
+        // Elsewhere, where it can be read.
+        assert_held(&store, &rig.all[..10]);
+        assert!(store.lost(10).unwrap().is_empty());
+        rig.survives(store);
+    }
+}
+
+#[test]
 fn reclaim_that_fails_loses_nothing() {
     for faults in [
         Faults { read: true, ..Faults::default() },

@@ -55,6 +55,8 @@ pub(crate) struct Faults {
     pub(crate) sync: bool,
     /// Every read fails.
     pub(crate) read: bool,
+    /// Reads of this byte fail, in every file.
+    pub(crate) sector: Option<u64>,
     /// Truncation fails.
     pub(crate) truncate: bool,
 }
@@ -326,6 +328,11 @@ impl AppendFile for SimFile {
         disk.step()?;
         if disk.faults.read {
             return Err(io::Error::other("unreadable sector"));
+        }
+        let range = offset..offset + buffer.len() as u64;
+        if disk.faults.sector.is_some_and(|sector| range.contains(&sector)) {
+            const EIO: i32 = 5;
+            return Err(io::Error::from_raw_os_error(EIO));
         }
         let start = offset as usize;
         let bytes = disk.inodes[self.inode].cache.get(start..start + buffer.len());
