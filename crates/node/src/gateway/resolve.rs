@@ -55,6 +55,9 @@ pub(super) fn resolve(source: &Source, path: &ContentPath) -> Result<Way, Unserv
     follow(source, &path.root, &path.segments, &|cid, names| source.allow(cid, &names.join("/")))
 }
 
+/// What refuses a step, given the names that are left below it.
+pub(super) type Allow<'a> = &'a dyn Fn(&Cid, &[String]) -> Result<(), Unserved>;
+
 /// Follows names from a block; `allow` is asked about each step, with the
 /// names that are left below it.
 ///
@@ -64,7 +67,7 @@ pub(super) fn follow(
     source: &Source,
     root: &Cid,
     mut names: &[String],
-    allow: &dyn Fn(&Cid, &[String]) -> Result<(), Unserved>,
+    allow: Allow<'_>,
 ) -> Result<Way, Unserved> {
     let all = names.len();
     let mut way = Way { blocks: vec![*root], roots: vec![*root], names: vec![0] };
