@@ -25,6 +25,8 @@ use serde::{Deserialize, Serialize};
 /// Version of the records; a newer one is refused.
 const FORMAT: u32 = 1;
 const FORMAT_KEY: &str = "format";
+/// There while the service allows private addresses.
+const PRIVATE_KEY: &str = "private";
 
 /// Origins that are kept of one content: what a service passes on, at most.
 pub(crate) const MAX_ORIGINS: usize = 20;
@@ -125,6 +127,7 @@ pub(crate) struct Assignments {
     open: Keyspace,
     roots: Keyspace,
     denied: Keyspace,
+    meta: Keyspace,
     /// Held while a record is read, changed and written.
     change: Arc<Mutex<()>>,
 }
@@ -147,6 +150,7 @@ impl Assignments {
             open: database.keyspace("open", options)?,
             roots: database.keyspace("roots", options)?,
             denied: database.keyspace("denied", options)?,
+            meta,
             database,
             change: Arc::default(),
         })
@@ -181,6 +185,18 @@ impl Assignments {
     fn known(&self, changed: &[Record], content: i64) -> Result<Option<Record>, Error> {
         let new = changed.iter().rev().find(|record| record.content == content);
         new.map_or_else(|| self.get(content), |record| Ok(Some(record.clone())))
+    }
+
+    /// Whether the service allowed private addresses when it was last heard.
+    pub(crate) fn allows_private(&self) -> Result<bool, Error> {
+        Ok(self.meta.contains_key(PRIVATE_KEY)?)
+    }
+
+    /// Notes whether the service allows private addresses, so that a fetch
+    /// goes on after a start before the service has answered. Not synced.
+    pub(crate) fn set_allows_private(&self, allows: bool) -> Result<(), Error> {
+        let change = if allows { self.meta.insert(PRIVATE_KEY, []) } else { self.meta.remove(PRIVATE_KEY) };
+        Ok(change?)
     }
 
     /// Notes where a content stands, unless it is gone or has been assigned

@@ -91,7 +91,9 @@ impl Node {
         let keypair = identity.keypair.clone();
         let network = Network::start(settings.network, keypair, Arc::new(held.clone())).await?;
         let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
-        let (workers, outbox, private) = (Workers::new(), Outbox::default(), Arc::<AtomicBool>::default());
+        let (workers, outbox) = (Workers::new(), Outbox::default());
+        // What was open goes on at once, as the service allowed it before.
+        let private = Arc::new(AtomicBool::new(assignments.allows_private()?));
 
         let (compare, comparing) = Compare::new(compare::Setup {
             store: store.clone(),
@@ -119,6 +121,7 @@ impl Node {
             network: network.clone(),
             gateway: settings.gateway_url,
             private,
+            assignments: assignments.clone(),
             introduced: introduced.clone(),
         };
         let agent = Agent::new(agent::Setup {
@@ -253,6 +256,7 @@ struct Introduction {
     network: Network,
     gateway: Option<String>,
     private: Arc<AtomicBool>,
+    assignments: Assignments,
     introduced: CancellationToken,
 }
 
@@ -266,7 +270,12 @@ impl About for Introduction {
     }
 
     fn allow_private_addresses(&self, allow: bool) {
-        self.private.store(allow, Ordering::Relaxed);
+        // Seldom, and a few bytes.
+        if self.private.swap(allow, Ordering::Relaxed) != allow
+            && let Err(error) = self.assignments.set_allows_private(allow)
+        {
+            tracing::warn!(%error, "the next start waits for the service before it dials private addresses");
+        }
         self.network.allow_private_addresses(allow);
         self.introduced.cancel();
     }

@@ -21,7 +21,7 @@ mod dag;
 mod service;
 
 use dag::{assignment, blocks, hold, id};
-use service::FakeService;
+use service::{FakeService, Fault};
 
 /// A node on loopback.
 async fn node(dir: &Path, service: &FakeService) -> Node {
@@ -66,6 +66,27 @@ async fn one_node_fetches_what_another_holds_and_serves_it() {
     assert_eq!(far.stored(id(2)).await, stored);
     b.shutdown().await;
     c.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_node_goes_on_before_its_service_answers() {
+    let (near, far) = (FakeService::start().await, FakeService::start().await);
+    let (a_dir, b_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (a, b) = (node(a_dir.path(), &far).await, node(b_dir.path(), &near).await);
+    let (root, _) = blocks(20, 1_000);
+    near.assign(assignment(1, &root, addresses(&a)));
+    near.wait("acknowledged", |service| service.is_acknowledged().then_some(())).await;
+    b.shutdown().await;
+    drop(b);
+    near.fail(pinfold_node_api::path::HELLO, &[Fault::Refuse("unavailable"); 1_000]);
+    let mut arrivals = a.network().arrivals();
+    let b = node(b_dir.path(), &near).await;
+    // The origin is on a private address, which the service must allow.
+    let arrived = tokio::time::timeout(Duration::from_secs(30), arrivals.recv()).await;
+    assert_eq!(arrived.expect("the origin is dialled at once").unwrap(), b.peer_id());
+    assert_eq!(near.hellos().len(), 1, "the second start was not answered");
+    a.shutdown().await;
+    b.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
