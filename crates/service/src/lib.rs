@@ -7,10 +7,14 @@
 
 pub mod api;
 pub mod db;
+mod roots;
 pub mod tokens;
 
 pub use api::{
     address::TrustedProxies,
     limits::{Rate, RateLimits},
+    listener::Timeouts,
     service::{Service, Settings, StartError},
+    tls::Tls,
+    trace::TARGET as TRACE_TARGET,
 };

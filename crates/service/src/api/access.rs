@@ -2,7 +2,8 @@
 //! and the body of its error.
 //!
 //! The log has no tokens and no query: paths are logged as their route, so that
-//! neither names nor request ids of pins end there.
+//! neither names nor request ids of pins end there. What nodes ask, several
+//! times a second, is logged at `debug`; everything else at `info`.
 
 use std::{
     net::IpAddr,
@@ -22,7 +23,7 @@ use axum::{
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::{address::Peer, error, state::App};
+use super::{address::Peer, error, state::App, trace};
 use crate::db::AccountId;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -30,6 +31,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID: usize = 64;
 /// What paths that nothing answers are counted under.
 const NO_ROUTE: &str = "none";
+/// What every route of the node API begins with.
+const NODE_ROUTES: &str = "/node/";
 /// Accounts are numbered from 1.
 const NO_ACCOUNT: AccountId = 0;
 
@@ -62,8 +65,9 @@ pub(crate) async fn layer(State(app): State<App>, mut request: Request, next: Ne
     request.extensions_mut().insert(account.clone());
     let route_name = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
     let span = tracing::info_span!("request", %method, route = route_name, request_id = id);
+    let trace = trace::begin(known_method(&method), route_name, &id);
     let response = match origin.map_or(Ok(()), |origin| app.limits.charge_address(origin.client)) {
-        Ok(()) => next.run(request).instrument(span).await,
+        Ok(()) => next.run(request).instrument(span).instrument(trace.clone()).await,
         Err(error) => error.into_response(),
     };
     let mut response = error::render(response, &id);
@@ -80,6 +84,7 @@ pub(crate) async fn layer(State(app): State<App>, mut request: Request, next: Ne
         request_id: &id,
     };
     seen.count();
+    trace::end(&trace, seen.status, seen.account());
     if app.access_log {
         seen.log();
     }
@@ -115,6 +120,10 @@ struct Seen<'a> {
 }
 
 impl Seen<'_> {
+    fn account(&self) -> Option<AccountId> {
+        (self.account != NO_ACCOUNT).then_some(self.account)
+    }
+
     fn count(&self) {
         let route = self.route.to_owned();
         let method = known_method(self.method);
@@ -126,23 +135,33 @@ impl Seen<'_> {
     }
 
     fn log(&self) {
-        let account = (self.account != NO_ACCOUNT).then_some(self.account);
+        let account = self.account();
         let client = self.client.map(tracing::field::display);
-        tracing::info!(
-            target: "pinfold::access",
-            method = %self.method,
-            route = self.route,
-            status = self.status.as_u16(),
-            ms = self.took.as_secs_f64() * 1_000.0,
-            account,
-            client,
-            request_id = self.request_id,
-            "answered"
-        );
+        // A macro: a log's level is part of its call site.
+        macro_rules! answered {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: "pinfold::access",
+                    method = %self.method,
+                    route = self.route,
+                    status = self.status.as_u16(),
+                    ms = self.took.as_secs_f64() * 1_000.0,
+                    account,
+                    client,
+                    request_id = self.request_id,
+                    "answered"
+                )
+            };
+        }
+        if self.route.starts_with(NODE_ROUTES) {
+            answered!(debug);
+        } else {
+            answered!(info);
+        }
     }
 }
 
-/// Methods are a label of metrics: strangers must not be able to invent any.
+/// Methods are a label of metrics and traces: strangers must not be able to invent any.
 fn known_method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

@@ -11,37 +11,37 @@ use bytes::Bytes;
 use futures::StreamExt;
 use uuid::Uuid;
 
-use super::error::{ApiError, NO_SUCH_PIN};
+use super::{
+    error::{ApiError, NO_SUCH_PIN},
+    state::App,
+};
 
 /// The largest body of a client's request, in bytes. A pin with the longest
 /// name, all its metadata escaped, and a hundred addresses stays below it.
 pub(crate) const MAX_BODY: usize = 256 << 10;
-/// How long a body may take to arrive.
-const BODY_TIME: Duration = Duration::from_secs(30);
-
 /// A client's body, bounded in bytes and time.
 pub(crate) struct ClientBody(pub(crate) Bytes);
 
-impl<S: Send + Sync> FromRequest<S> for ClientBody {
+impl FromRequest<App> for ClientBody {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        read_body(request, MAX_BODY).await.map(Self)
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        read_body(request, MAX_BODY, app.body_time).await.map(Self)
     }
 }
 
-/// Reads a body up to a limit; one that says that it is longer is refused
-/// before any of it is read.
+/// Reads a body up to a limit, within a time; one that says that it is longer
+/// is refused before any of it is read.
 ///
 /// # Errors
 /// `TooLarge`, `BodyTimeout`, or `BadRequest` when the client breaks off.
-pub(crate) async fn read_body(request: Request, limit: usize) -> Result<Bytes, ApiError> {
+pub(crate) async fn read_body(request: Request, limit: usize, time: Duration) -> Result<Bytes, ApiError> {
     let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let declared = declared.and_then(|length| length.parse::<u64>().ok());
     if declared.is_some_and(|length| length > limit as u64) {
         return Err(ApiError::TooLarge { limit });
     }
-    tokio::time::timeout(BODY_TIME, collect(request.into_body(), limit))
+    tokio::time::timeout(time, collect(request.into_body(), limit))
         .await
         .map_err(|_| ApiError::BodyTimeout)?
 }

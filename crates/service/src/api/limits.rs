@@ -3,13 +3,20 @@
 //! An account may read a long list in one go (a client that pages through a
 //! pinset asks once per pin at worst) and poll its own pins without thinking
 //! about it; so lists have a large burst and polling one pin costs a tenth.
-//! With several processes on one database each gives its share, by charging as
-//! many times the cost.
+//! With several services on one database each gives its share, by charging as
+//! many times the cost as there are live ones (see [`super::instances`]).
 //!
 //! Memory is bounded: a limiter that knows [`MAX_KEYS`] keys forgets those
 //! that are full again, and when none are, new keys share one allowance.
 
-use std::{collections::HashMap, hash::Hash, net::IpAddr, num::NonZeroU32, time::Duration};
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    net::IpAddr,
+    num::NonZeroU32,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use governor::{
     Quota, RateLimiter,
@@ -36,7 +43,7 @@ pub struct Rate {
     pub burst: NonZeroU32,
 }
 
-/// The limits of one process.
+/// The limits of all live services on one database together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimits {
     /// Reads of one account; a GET of one pin counts a tenth.
@@ -45,9 +52,6 @@ pub struct RateLimits {
     pub writes: Rate,
     /// All requests of one client address (a /64 with IPv6).
     pub address: Rate,
-    /// Processes on the same database: each gives this part of an account's
-    /// rates.
-    pub processes: NonZeroU32,
 }
 
 impl Default for RateLimits {
@@ -59,7 +63,7 @@ impl Default for RateLimits {
         // Many accounts may share an address, so it is given several times
         // what one account is.
         let address = rate(5_000, 50_000);
-        Self { reads: rate(1_000, 10_000), writes: rate(200, 2_000), address, processes: NonZeroU32::MIN }
+        Self { reads: rate(1_000, 10_000), writes: rate(200, 2_000), address }
     }
 }
 
@@ -81,22 +85,36 @@ pub(crate) struct Limits {
 
 struct Limiters {
     /// What every cost is multiplied by.
-    processes: u32,
-    reads: RateLimiter<AccountId, Store<AccountId>, DefaultClock>,
-    writes: RateLimiter<AccountId, Store<AccountId>, DefaultClock>,
-    addresses: RateLimiter<IpAddr, Store<IpAddr>, DefaultClock>,
+    instances: AtomicU32,
+    reads: Limiter<AccountId>,
+    writes: Limiter<AccountId>,
+    addresses: Limiter<IpAddr>,
+}
+
+struct Limiter<K: Hash + Eq + Clone> {
+    cells: RateLimiter<K, Store<K>, DefaultClock>,
+    /// The most that one request can be charged: what the limiter holds when
+    /// it is full. With more services than that, a request takes all of it.
+    most: u32,
 }
 
 impl Limits {
     /// Limiters with these rates; none: no limits.
     pub(crate) fn new(rates: Option<RateLimits>) -> Self {
         let limiters = rates.map(|rates| Limiters {
-            processes: rates.processes.get(),
-            reads: limiter(rates.reads, CELLS_PER_READ),
-            writes: limiter(rates.writes, 1),
-            addresses: limiter(rates.address, 1),
+            instances: AtomicU32::new(1),
+            reads: Limiter::new(rates.reads, CELLS_PER_READ),
+            writes: Limiter::new(rates.writes, 1),
+            addresses: Limiter::new(rates.address, 1),
         });
         Self { limiters }
+    }
+
+    /// Gives what one of so many services has to give from now on.
+    pub(crate) fn share_among(&self, instances: u32) {
+        if let Some(limiters) = &self.limiters {
+            limiters.instances.store(instances.max(1), Ordering::Relaxed);
+        }
     }
 
     /// Charges a request to its account.
@@ -105,11 +123,11 @@ impl Limits {
     /// `TooManyRequests`, with the pause after which it would pass.
     pub(crate) fn charge(&self, account: AccountId, cost: Cost) -> Result<(), ApiError> {
         let Some(limiters) = &self.limiters else { return Ok(()) };
-        let times = limiters.processes;
+        let times = limiters.instances.load(Ordering::Relaxed);
         match cost {
-            Cost::Poll => check(&limiters.reads, &account, times, READS),
-            Cost::Read => check(&limiters.reads, &account, CELLS_PER_READ.saturating_mul(times), READS),
-            Cost::Write => check(&limiters.writes, &account, times, WRITES),
+            Cost::Poll => limiters.reads.charge(&account, times, READS),
+            Cost::Read => limiters.reads.charge(&account, CELLS_PER_READ.saturating_mul(times), READS),
+            Cost::Write => limiters.writes.charge(&account, times, WRITES),
         }
     }
 
@@ -119,7 +137,8 @@ impl Limits {
     /// `TooManyRequests`, with the pause after which it would pass.
     pub(crate) fn charge_address(&self, client: IpAddr) -> Result<(), ApiError> {
         let Some(limiters) = &self.limiters else { return Ok(()) };
-        check(&limiters.addresses, &address::limit_key(client), 1, REQUESTS)
+        let times = limiters.instances.load(Ordering::Relaxed);
+        limiters.addresses.charge(&address::limit_key(client), times, REQUESTS)
     }
 }
 
@@ -127,27 +146,27 @@ const READS: &str = "too many reads for this account; wait as long as Retry-Afte
 const WRITES: &str = "too many changes for this account; wait as long as Retry-After says";
 const REQUESTS: &str = "too many requests from this address; wait as long as Retry-After says";
 
-fn limiter<K: Hash + Eq + Clone>(rate: Rate, cells: u32) -> RateLimiter<K, Store<K>, DefaultClock> {
-    let times = |number: NonZeroU32| number.saturating_mul(NonZeroU32::new(cells).unwrap_or(NonZeroU32::MIN));
-    let quota = Quota::per_second(times(rate.per_second)).allow_burst(times(rate.burst));
-    RateLimiter::new(quota, Store::new(), DefaultClock::default())
-}
+impl<K: Hash + Eq + Clone> Limiter<K> {
+    /// A limiter in which a request of the rate costs so many cells.
+    fn new(rate: Rate, cells: u32) -> Self {
+        let cells = NonZeroU32::new(cells).unwrap_or(NonZeroU32::MIN);
+        let burst = rate.burst.saturating_mul(cells);
+        let quota = Quota::per_second(rate.per_second.saturating_mul(cells)).allow_burst(burst);
+        let cells = RateLimiter::new(quota, Store::new(), DefaultClock::default());
+        Self { cells, most: burst.get() }
+    }
 
-fn check<K: Hash + Eq + Clone>(
-    limiter: &RateLimiter<K, Store<K>, DefaultClock>,
-    key: &K,
-    cells: u32,
-    reason: &'static str,
-) -> Result<(), ApiError> {
-    let cells = NonZeroU32::new(cells).unwrap_or(NonZeroU32::MIN);
-    let retry_after = match limiter.check_key_n(key, cells) {
-        Ok(Ok(())) => return Ok(()),
-        Ok(Err(not_until)) => not_until.wait_time_from(limiter.clock().now()),
-        // More processes than the burst has cells: never happens at once.
-        Err(_) => Duration::from_secs(1),
-    };
-    metrics::counter!("pinfold_http_rate_limited_total").increment(1);
-    Err(ApiError::TooManyRequests { reason: reason.into(), retry_after })
+    fn charge(&self, key: &K, cells: u32, reason: &'static str) -> Result<(), ApiError> {
+        let cells = NonZeroU32::new(cells.min(self.most)).unwrap_or(NonZeroU32::MIN);
+        let retry_after = match self.cells.check_key_n(key, cells) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(not_until)) => not_until.wait_time_from(self.cells.clock().now()),
+            // More than it holds was asked for, which is ruled out above.
+            Err(_) => Duration::from_secs(1),
+        };
+        metrics::counter!("pinfold_http_rate_limited_total").increment(1);
+        Err(ApiError::TooManyRequests { reason: reason.into(), retry_after })
+    }
 }
 
 /// What a limiter remembers: when each key's allowance is full again, in
@@ -219,8 +238,7 @@ mod tests {
     }
 
     fn rates() -> RateLimits {
-        let processes = NonZeroU32::MIN;
-        RateLimits { reads: rate(1, 10), writes: rate(1, 3), address: rate(1, 5), processes }
+        RateLimits { reads: rate(1, 10), writes: rate(1, 3), address: rate(1, 5) }
     }
 
     fn limits() -> Limits {
@@ -252,9 +270,20 @@ mod tests {
     }
 
     #[test]
-    fn processes_share_an_accounts_limit() {
-        let limits = Limits::new(Some(RateLimits { processes: 2.try_into().unwrap(), ..rates() }));
+    fn services_share_every_limit() {
+        let limits = limits();
+        limits.share_among(2);
         assert_eq!(passed(|| limits.charge(1, Cost::Read)), 5);
+        assert_eq!(passed(|| limits.charge_address("203.0.113.9".parse().unwrap())), 2);
+        limits.share_among(1);
+        assert_eq!(passed(|| limits.charge(2, Cost::Read)), 10, "again alone");
+    }
+
+    #[test]
+    fn with_more_services_than_the_burst_has_requests_one_still_passes() {
+        let limits = limits();
+        limits.share_among(1_000);
+        assert_eq!(passed(|| limits.charge(1, Cost::Write)), 1);
     }
 
     #[test]

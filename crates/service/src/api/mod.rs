@@ -4,12 +4,12 @@
 //! | module | answers |
 //! |---|---|
 //! | [`service`] | how does the whole start and stop? |
-//! | [`listener`] | who may connect, and for how long? |
-//! | [`access`], [`cors`], [`limits`], [`auth`] | what does every request pass? |
+//! | [`listener`], [`tls`] | who may connect, how, and for how long? |
+//! | [`access`], [`trace`], [`cors`], [`limits`], [`auth`] | what does every request pass? |
 //! | [`pins`], [`query`], [`pin_input`], [`wire`] | the specification |
 //! | [`events`], [`hub`] | live status |
 //! | [`tokens`], [`accounts`], [`routing`], [`node`], [`health`] | the other paths |
-//! | [`denylist`], [`jobs`], [`monitor`] | tasks beside the requests |
+//! | [`denylist`], [`instances`], [`jobs`], [`monitor`] | tasks beside the requests |
 //!
 //! A request passes, from the outside in: its id, log and metrics; CORS; the
 //! limit by address; its token; the limit by account; its handler. Handlers are
@@ -29,10 +29,11 @@ pub(crate) mod events;
 pub(crate) mod extract;
 pub(crate) mod health;
 pub(crate) mod hub;
+pub(crate) mod instances;
 pub(crate) mod jobs;
 pub(crate) mod landing;
 pub mod limits;
-pub(crate) mod listener;
+pub mod listener;
 pub mod monitor;
 pub(crate) mod node;
 pub(crate) mod node_auth;
@@ -46,5 +47,7 @@ pub(crate) mod routing;
 pub mod service;
 pub(crate) mod state;
 pub(crate) mod time;
+pub mod tls;
 pub(crate) mod tokens;
+pub(crate) mod trace;
 pub(crate) mod wire;

@@ -52,7 +52,7 @@ impl FromRequest<App> for NodeCall {
         if !app.operator_nodes.contains(&headers.key_bytes) {
             return Err(NodeError::refused(&NodeRefusal::Unknown));
         }
-        let body = extract::read_body(request, MAX_BODY).await.map_err(NodeError::body)?;
+        let body = extract::read_body(request, MAX_BODY, app.body_time).await.map_err(NodeError::body)?;
         let context = Context {
             service: &app.service_id,
             path: &path,

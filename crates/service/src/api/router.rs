@@ -14,7 +14,7 @@ use super::{
 
 /// Every path of the API's listener.
 pub(crate) fn router(app: App) -> Router {
-    Router::new()
+    let paths = Router::new()
         .merge(pinning())
         .merge(own())
         .merge(nodes())
@@ -23,7 +23,18 @@ pub(crate) fn router(app: App) -> Router {
         .route("/api/v1/openapi.json", get(openapi::serve))
         .route("/routing/v1/providers/{cid}", get(routing::providers))
         .route("/healthz", get(health::live))
-        .route("/readyz", get(health::ready))
+        .route("/readyz", get(health::ready));
+    finish(paths, app)
+}
+
+/// The node API alone.
+pub(crate) fn node_router(app: App) -> Router {
+    finish(nodes(), app)
+}
+
+/// Adds what wraps every request.
+fn finish(paths: Router<App>, app: App) -> Router {
+    paths
         .fallback(nowhere)
         .method_not_allowed_fallback(other_method)
         // The layer added last is the outermost. As route layers they know

@@ -4,18 +4,21 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::Router;
 use data_encoding::HEXLOWER;
-use tokio::task::JoinSet;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     address::TrustedProxies,
     denylist::{DenylistError, Denylists, Watcher},
     hub::Hub,
+    instances::{HEARTBEAT, Instance},
     jobs,
     limits::{Limits, RateLimits},
-    listener::Listener,
+    listener::{Listener, Terms, Timeouts},
     monitor, router,
     state::{App, State},
+    tls::{self, Tls, TlsError},
 };
 use crate::{
     db::{self, Database},
@@ -27,14 +30,26 @@ use crate::{
 pub struct Settings {
     /// Where the API listens; port 0 takes any free one.
     pub api: SocketAddr,
+    /// How the API's listener speaks TLS, if it does.
+    pub tls: Option<Tls>,
+    /// Where the node API is answered without TLS too: a loopback address, for
+    /// a node in this process. Port 0 takes any free one.
+    pub node_api: Option<SocketAddr>,
+    /// How long clients may take.
+    pub timeouts: Timeouts,
     /// Where metrics are shown, if they are.
     pub metrics: Option<SocketAddr>,
     /// The endpoint as clients reach it, shown on the landing page.
     pub public_url: Option<String>,
     /// Proxies whose headers are believed.
     pub trusted_proxies: TrustedProxies,
-    /// Rates beyond which requests are refused; none: no limits.
+    /// Rates beyond which requests are refused, of all services on the database
+    /// together; none: no limits.
     pub rate_limits: Option<RateLimits>,
+    /// How often a service with rate limits says that it lives, so that the
+    /// others give a smaller share. Far below the 20 s after which it counts no
+    /// more.
+    pub heartbeat: Duration,
     /// Ed25519 keys of the operator's own nodes: no others may speak the node
     /// API.
     pub operator_nodes: Vec<[u8; 32]>,
@@ -55,10 +70,14 @@ impl Settings {
     pub fn new(api: SocketAddr) -> Self {
         Self {
             api,
+            tls: None,
+            node_api: None,
+            timeouts: Timeouts::default(),
             metrics: None,
             public_url: None,
             trusted_proxies: TrustedProxies::default(),
             rate_limits: Some(RateLimits::default()),
+            heartbeat: HEARTBEAT,
             operator_nodes: Vec::new(),
             allow_private_addresses: false,
             denylist: None,
@@ -84,6 +103,9 @@ pub enum StartError {
     /// The process has a metrics recorder of somebody else's.
     #[error("metrics cannot be shown: the process has another recorder already")]
     Recorder,
+    /// The certificate cannot be used.
+    #[error("the API cannot speak TLS: {0}")]
+    Tls(#[from] TlsError),
     /// The denylist cannot be used.
     #[error(transparent)]
     Denylist(#[from] DenylistError),
@@ -105,7 +127,9 @@ const GRACE: Duration = Duration::from_secs(8);
 #[derive(Debug)]
 pub struct Service {
     api: SocketAddr,
+    node_api: Option<SocketAddr>,
     metrics: Option<SocketAddr>,
+    live: watch::Receiver<u32>,
     service_id: String,
     router: Router,
     stopping: CancellationToken,
@@ -116,45 +140,76 @@ impl Service {
     /// Binds, starts every task, and answers requests when this returns.
     ///
     /// # Errors
-    /// When an address is taken, the denylist cannot be read or the database
-    /// fails. Nothing runs on then.
+    /// When an address is taken, the certificate or the denylist cannot be read
+    /// or the database fails. Nothing runs on then.
     pub async fn start(settings: Settings, database: Database, keyring: Keyring) -> Result<Self, StartError> {
-        let api = bind(settings.api, "--api").await?;
-        let metrics = match settings.metrics {
-            Some(address) => Some(bind(address, "--metrics").await?),
-            None => None,
-        };
-        let recorder = match &metrics {
-            Some(_) => Some(monitor::install_recorder().ok_or(StartError::Recorder)?),
+        let sockets = Sockets::bind(&settings).await?;
+        let tls = match &settings.tls {
+            Some(tls) => Some(tls::start(tls).await?),
             None => None,
         };
         let app = state(&settings, database.clone(), keyring).await?;
-        let denylist = watcher(&settings, &app).await?;
+        let beside = Beside::prepare(&settings, &app).await?;
         let mut service = Self {
-            api: api.address(),
-            metrics: metrics.as_ref().map(Listener::address),
+            api: sockets.api.address(),
+            node_api: sockets.node_api.as_ref().map(Listener::address),
+            metrics: sockets.metrics.as_ref().map(Listener::address),
+            live: beside.instance.as_ref().map_or_else(|| watch::channel(1).1, Instance::live),
             service_id: app.service_id.clone(),
             router: router::router(app.clone()),
             stopping: app.stopping.clone(),
             tasks: JoinSet::new(),
         };
-        if let Some(watcher) = denylist {
-            service.tasks.spawn(watcher.run(app.stopping.clone()));
+        let acceptor = tls.map(|(acceptor, keeper)| {
+            service.tasks.spawn(keeper.run(app.stopping.clone()));
+            acceptor
+        });
+        let plain = Terms { timeouts: settings.timeouts, tls: None, grace: GRACE };
+        if let (Some(listener), Some(recorder)) = (sockets.metrics, &beside.recorder) {
+            service.serve(listener, monitor::router(recorder.clone()), plain.clone());
         }
-        if settings.run_jobs {
-            service.tasks.spawn(jobs::run(database.clone(), app.stopping.clone()));
+        if let Some(listener) = sockets.node_api {
+            service.serve(listener, router::node_router(app.clone()), plain.clone());
         }
-        if let (Some(listener), Some(recorder)) = (metrics, recorder) {
-            service.serve(listener, monitor::router(recorder.clone()));
-            service.tasks.spawn(monitor::run(recorder, database.clone(), app.stopping.clone()));
-        }
-        service.tasks.spawn(app.hub.clone().run(database, app.stopping.clone()));
-        service.serve(api, service.router.clone());
+        service.run_beside(beside, &settings, &app);
+        service.serve(sockets.api, service.router.clone(), Terms { tls: acceptor, ..plain });
         Ok(service)
     }
 
-    fn serve(&mut self, listener: Listener, router: Router) {
-        self.tasks.spawn(listener.serve(router, self.stopping.clone(), GRACE));
+    /// Starts the tasks that run beside the requests.
+    fn run_beside(&mut self, beside: Beside, settings: &Settings, app: &App) {
+        let (database, stopping) = (&app.database, &app.stopping);
+        if let Some(watcher) = beside.denylist {
+            self.tasks.spawn(watcher.run(stopping.clone()));
+        }
+        if let Some(instance) = beside.instance {
+            self.tasks.spawn(instance.run(settings.heartbeat, stopping.clone()));
+        }
+        if let Some(recorder) = beside.recorder {
+            self.tasks.spawn(monitor::run(recorder, database.clone(), stopping.clone()));
+        }
+        if settings.run_jobs {
+            self.tasks.spawn(jobs::run(database.clone(), stopping.clone()));
+        }
+        self.tasks.spawn(app.hub.clone().run(database.clone(), stopping.clone()));
+    }
+
+    fn serve(&mut self, listener: Listener, router: Router, terms: Terms) {
+        self.tasks.spawn(listener.serve(router, self.stopping.clone(), terms));
+    }
+
+    /// Where a node in this process reaches the node API without TLS: the
+    /// listener of [`Settings::node_api`], else the API's own.
+    #[must_use]
+    pub fn node_api_address(&self) -> SocketAddr {
+        self.node_api.unwrap_or(self.api)
+    }
+
+    /// How many services with rate limits live on the database, this one
+    /// included, as it changes. Stands at 1 without rate limits.
+    #[must_use]
+    pub fn live(&self) -> watch::Receiver<u32> {
+        self.live.clone()
     }
 
     /// Where the API listens.
@@ -206,6 +261,52 @@ impl Service {
     }
 }
 
+/// What tasks beside the requests begin with.
+struct Beside {
+    denylist: Option<Watcher>,
+    instance: Option<Instance>,
+    recorder: Option<PrometheusHandle>,
+}
+
+impl Beside {
+    async fn prepare(settings: &Settings, app: &App) -> Result<Self, StartError> {
+        Ok(Self {
+            recorder: match settings.metrics {
+                Some(_) => Some(monitor::install_recorder().ok_or(StartError::Recorder)?),
+                None => None,
+            },
+            denylist: watcher(settings, app).await?,
+            instance: match settings.rate_limits {
+                Some(_) => Some(Instance::join(app.database.clone(), app.limits.clone()).await?),
+                None => None,
+            },
+        })
+    }
+}
+
+/// Everything that listens, before anything is accepted.
+struct Sockets {
+    api: Listener,
+    node_api: Option<Listener>,
+    metrics: Option<Listener>,
+}
+
+impl Sockets {
+    async fn bind(settings: &Settings) -> Result<Self, StartError> {
+        Ok(Self {
+            api: bind(settings.api, "--api").await?,
+            node_api: match settings.node_api {
+                Some(address) => Some(bind(address, "--api").await?),
+                None => None,
+            },
+            metrics: match settings.metrics {
+                Some(address) => Some(bind(address, "--metrics").await?),
+                None => None,
+            },
+        })
+    }
+}
+
 async fn bind(address: SocketAddr, flag: &'static str) -> Result<Listener, StartError> {
     Listener::bind(address).await.map_err(|source| StartError::Bind { address, flag, source })
 }
@@ -232,7 +333,7 @@ async fn state(settings: &Settings, database: Database, keyring: Keyring) -> Res
     let service_id = database.service_id(&HEXLOWER.encode(&proposal)).await?;
     Ok(Arc::new(State {
         verifier: Verifier::new(database.clone(), keyring),
-        limits: Limits::new(settings.rate_limits),
+        limits: Arc::new(Limits::new(settings.rate_limits)),
         proxies: settings.trusted_proxies.clone(),
         denylists: Denylists::default(),
         hub: Hub::default(),
@@ -241,6 +342,7 @@ async fn state(settings: &Settings, database: Database, keyring: Keyring) -> Res
         public_url: settings.public_url.clone(),
         allow_private_addresses: settings.allow_private_addresses,
         access_log: settings.access_log,
+        body_time: settings.timeouts.body,
         delegates: Default::default(),
         stopping: CancellationToken::new(),
         database,

@@ -22,7 +22,7 @@ pub(crate) type App = Arc<State>;
 pub(crate) struct State {
     pub(crate) database: Database,
     pub(crate) verifier: Verifier,
-    pub(crate) limits: Limits,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) proxies: TrustedProxies,
     pub(crate) denylists: Denylists,
     pub(crate) hub: Hub,
@@ -34,6 +34,8 @@ pub(crate) struct State {
     /// Told to nodes: whether they may dial private addresses.
     pub(crate) allow_private_addresses: bool,
     pub(crate) access_log: bool,
+    /// How long the body of a request may take to arrive.
+    pub(crate) body_time: Duration,
     pub(crate) delegates: Delegates,
     /// Ends streams and long polls.
     pub(crate) stopping: CancellationToken,

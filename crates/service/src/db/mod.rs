@@ -19,6 +19,7 @@
 //! | [`facade`] | the methods of [`Database`], by concern |
 //! | [`accounts`], [`tokens`], [`operator`], [`property`] | the operator's side |
 //! | [`jobs`] | deadlines, repair, retention: the row is the job |
+//! | [`instances`] | which services live |
 //! | [`schema`], [`backup`], [`check`] | migrations, copies, the recount |
 //!
 //! What was answered is on disk: a result comes after the commit. A status is
@@ -36,6 +37,7 @@ mod events;
 mod facade;
 mod grants;
 mod holding;
+mod instances;
 mod jobs;
 mod ledger;
 mod list;

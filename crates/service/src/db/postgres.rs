@@ -1,16 +1,20 @@
 //! PostgreSQL below a [`super::tx::Tx`]: a connection of the pool for the time
 //! of one transaction.
 
+mod tls;
+
 use std::time::Duration;
 
 use bytes::BytesMut;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use futures::future::try_join_all;
 use tokio_postgres::{
-    NoTls, SimpleQueryMessage, Statement,
+    SimpleQueryMessage, Statement,
     error::SqlState,
+    tls::MakeTlsConnect,
     types::{IsNull, ToSql, Type, to_sql_checked},
 };
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
     error::{Error, Result},
@@ -53,8 +57,36 @@ impl std::fmt::Debug for Session {
     }
 }
 
-/// Reads the URL and adds what every connection has to be set to.
-pub(crate) fn config(url: &str) -> Result<tokio_postgres::Config> {
+/// Where the database is, and how a connection to it is encrypted.
+#[derive(Clone)]
+pub(crate) struct Target {
+    config: tokio_postgres::Config,
+    tls: MakeRustlsConnect,
+}
+
+/// A connection outside the pool, to be driven by whoever made it.
+pub(crate) type Connection = tokio_postgres::Connection<
+    tokio_postgres::Socket,
+    <MakeRustlsConnect as MakeTlsConnect<tokio_postgres::Socket>>::Stream,
+>;
+
+impl Target {
+    /// Reads the URL and adds what every connection has to be set to.
+    pub(crate) fn new(url: &str) -> Result<Self> {
+        let (url, demands) = tls::Demands::take(url)?;
+        let mut config = config(&url)?;
+        let tls = demands.connector(&mut config)?;
+        Ok(Self { config, tls })
+    }
+
+    /// Opens a connection of its own.
+    pub(crate) async fn connect(&self) -> Result<(tokio_postgres::Client, Connection)> {
+        let connected = tokio::time::timeout(POOL_TIMEOUT, self.config.connect(self.tls.clone())).await;
+        Ok(connected.map_err(|_| Error::Pool("the server took too long to answer".to_owned()))??)
+    }
+}
+
+fn config(url: &str) -> Result<tokio_postgres::Config> {
     let mut config: tokio_postgres::Config = url.parse().map_err(|error| {
         Error::Pool(format!(
             "the URL is not valid ({error}); it has the form postgres://user:password@host/database"
@@ -68,9 +100,9 @@ pub(crate) fn config(url: &str) -> Result<tokio_postgres::Config> {
 }
 
 /// A pool of at most `size` connections, opened when they are needed.
-pub(crate) fn pool(url: &str, size: usize) -> Result<Pool> {
+pub(crate) fn pool(target: &Target, size: usize) -> Result<Pool> {
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = Manager::from_config(config(url)?, NoTls, recycling);
+    let manager = Manager::from_config(target.config.clone(), target.tls.clone(), recycling);
     Pool::builder(manager)
         .max_size(size.max(2))
         .runtime(Runtime::Tokio1)

@@ -89,7 +89,7 @@ pub(crate) async fn prepare(settings: &Arc<Settings>, migrate: bool) -> Result<i
             Ok(version)
         }
         Location::Postgres(url) => {
-            let pool = postgres::pool(url, 2)?;
+            let pool = postgres::pool(&postgres::Target::new(url)?, 2)?;
             let (session, now) = Session::begin(&pool, Mode::Write).await?;
             let mut tx = Tx::new(Driver::Postgres(session), Arc::clone(settings));
             tx.start(now);

@@ -12,7 +12,8 @@ pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
 pub enum Location {
     /// An SQLite file, made where it does not exist.
     Sqlite(PathBuf),
-    /// A PostgreSQL URL, `postgres://user:password@host/database`.
+    /// A PostgreSQL URL, `postgres://user:password@host/database`, with
+    /// `?sslmode=verify-full` and `sslrootcert=FILE` where TLS is to be checked.
     Postgres(String),
 }
 

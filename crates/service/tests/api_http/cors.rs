@@ -5,11 +5,16 @@ use axum::{
     http::{Method, Request},
 };
 
-use crate::server::Server;
+use crate::server::{Backend, Server};
 
-#[tokio::test]
-async fn every_path_answers_a_preflight_that_names_authorization() {
-    let server = Server::start().await;
+crate::on_both!(
+    every_path_answers_a_preflight_that_names_authorization,
+    errors_can_be_read_by_pages,
+    an_options_request_that_is_no_preflight_is_405,
+);
+
+async fn every_path_answers_a_preflight_that_names_authorization(on: Backend) {
+    let server = Server::start(on).await;
     for path in
         ["/pins", "/pins/x", "/api/v1/account", "/api/v1/tokens", "/routing/v1/providers/x", "/", "/nowhere"]
     {
@@ -31,9 +36,8 @@ async fn every_path_answers_a_preflight_that_names_authorization() {
     }
 }
 
-#[tokio::test]
-async fn errors_can_be_read_by_pages() {
-    let server = Server::start().await;
+async fn errors_can_be_read_by_pages(on: Backend) {
+    let server = Server::start(on).await;
     let bare = Request::get("/pins").body(Body::empty()).unwrap();
     // `failure` asserts the header.
     server.send(bare).await.failure(401, "UNAUTHORIZED");
@@ -43,8 +47,7 @@ async fn errors_can_be_read_by_pages() {
     assert!(server.get("/pins").await.header("access-control-expose-headers").contains("Retry-After"));
 }
 
-#[tokio::test]
-async fn an_options_request_that_is_no_preflight_is_405() {
-    let server = Server::start().await;
+async fn an_options_request_that_is_no_preflight_is_405(on: Backend) {
+    let server = Server::start(on).await;
     server.call(Method::OPTIONS, "/pins", Body::empty()).await.failure(405, "METHOD_NOT_ALLOWED");
 }

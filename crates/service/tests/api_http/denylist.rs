@@ -8,8 +8,15 @@ use serde_json::json;
 
 use crate::{
     fake_node::FakeNode,
-    server::{ALL, Server, cid, settings},
+    server::{ALL, Backend, Server, cid, settings},
 };
+
+crate::on_both!(
+    a_denied_block_fails_the_pins_of_a_held_content_until_it_is_lifted,
+    held_contents_fail_while_the_file_denies_them,
+    new_pins_are_refused_and_nodes_are_told,
+    a_service_does_not_start_without_its_denylist,
+);
 
 /// A running service (its tasks included) over the same data as the router.
 async fn running(server: &Server, file: &std::path::Path) -> Service {
@@ -29,9 +36,8 @@ async fn eventually(server: &Server, path: &str, status: &str) -> serde_json::Va
     panic!("{path} never was {status}");
 }
 
-#[tokio::test]
-async fn held_contents_fail_while_the_file_denies_them() {
-    let server = Server::start().await;
+async fn held_contents_fail_while_the_file_denies_them(on: Backend) {
+    let server = Server::start(on).await;
     let mut node = FakeNode::join(&server).await;
     let pin = server.pin(json!({ "cid": cid(1) })).await;
     node.store_all(100).await;
@@ -48,9 +54,8 @@ async fn held_contents_fail_while_the_file_denies_them() {
     service.join().await;
 }
 
-#[tokio::test]
-async fn a_denied_block_fails_the_pins_of_a_held_content_until_it_is_lifted() {
-    let server = Server::start().await;
+async fn a_denied_block_fails_the_pins_of_a_held_content_until_it_is_lifted(on: Backend) {
+    let server = Server::start(on).await;
     let mut node = FakeNode::join(&server).await;
     let pin = server.pin(json!({ "cid": cid(1) })).await;
     let allocation = node.take().await[0].allocation;
@@ -78,12 +83,11 @@ async fn a_denied_block_fails_the_pins_of_a_held_content_until_it_is_lifted() {
     assert_eq!(server.get(&path).await.json()["status"], "pinned");
 }
 
-#[tokio::test]
-async fn new_pins_are_refused_and_nodes_are_told() {
+async fn new_pins_are_refused_and_nodes_are_told(on: Backend) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("deny.txt");
     std::fs::write(&file, format!("/ipfs/{}\n", cid(1))).unwrap();
-    let server = Server::with(Settings { denylist: Some(file), ..settings() }).await;
+    let server = Server::with(on, Settings { denylist: Some(file), ..settings() }).await;
     let details = server.post("/pins", &json!({ "cid": cid(1) })).await.failure(403, "DENIED");
     assert!(details.contains("denylist"), "{details}");
     let other = server.pin(json!({ "cid": cid(2) })).await;
@@ -97,9 +101,8 @@ async fn new_pins_are_refused_and_nodes_are_told() {
     assert_eq!(node.pull(10_000, Vec::new()).await.denylist_version, list.version, "at once, not after 10 s");
 }
 
-#[tokio::test]
-async fn a_service_does_not_start_without_its_denylist() {
-    let server = Server::start().await;
+async fn a_service_does_not_start_without_its_denylist(on: Backend) {
+    let server = Server::start(on).await;
     let missing = server.folder.path().join("missing.txt");
     let settings = Settings { denylist: Some(missing), ..settings() };
     let error = Service::start(settings, server.database.clone(), server.keyring.clone()).await.unwrap_err();

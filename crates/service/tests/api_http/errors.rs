@@ -6,11 +6,21 @@ use axum::{
 };
 use serde_json::json;
 
-use crate::server::{Server, cid};
+use crate::server::{Backend, Server, cid};
 
-#[tokio::test]
-async fn unknown_paths_are_404_and_nothing_redirects() {
-    let server = Server::start().await;
+crate::on_both!(
+    unknown_paths_are_404_and_nothing_redirects,
+    other_methods_are_405_and_name_those_that_work,
+    a_large_body_is_refused_before_it_is_parsed,
+    kubo_ends_its_json_with_a_newline,
+    every_answer_has_a_request_id_that_strangers_cannot_choose,
+    head_answers_like_get_without_a_body,
+    the_landing_page_names_the_endpoint,
+    health_and_readiness,
+);
+
+async fn unknown_paths_are_404_and_nothing_redirects(on: Backend) {
+    let server = Server::start(on).await;
     for path in ["/pin", "/pins/", "/pins/a/b", "/api/v1/pins", "/psa/pins", "//pins", "/node/v1/other"] {
         for method in [Method::GET, Method::POST, Method::DELETE] {
             let answer = server.call(method.clone(), path, "{}").await;
@@ -20,9 +30,8 @@ async fn unknown_paths_are_404_and_nothing_redirects() {
     }
 }
 
-#[tokio::test]
-async fn other_methods_are_405_and_name_those_that_work() {
-    let server = Server::start().await;
+async fn other_methods_are_405_and_name_those_that_work(on: Backend) {
+    let server = Server::start(on).await;
     for (path, method, allowed) in [
         ("/pins", Method::DELETE, "GET,HEAD,POST"),
         ("/pins/x", Method::PUT, "GET,HEAD,POST,DELETE"),
@@ -35,9 +44,8 @@ async fn other_methods_are_405_and_name_those_that_work() {
     }
 }
 
-#[tokio::test]
-async fn a_large_body_is_refused_before_it_is_parsed() {
-    let server = Server::start().await;
+async fn a_large_body_is_refused_before_it_is_parsed(on: Backend) {
+    let server = Server::start(on).await;
     let long = format!("{{\"cid\":\"{}\",\"name\":\"{}\"}}", cid(1), "n".repeat(300_000));
     let details = server.call(Method::POST, "/pins", long.clone()).await.failure(413, "PAYLOAD_TOO_LARGE");
     assert!(details.contains("262144"), "{details}");
@@ -48,18 +56,16 @@ async fn a_large_body_is_refused_before_it_is_parsed() {
     server.call(Method::POST, "/pins", body).await.failure(413, "PAYLOAD_TOO_LARGE");
 }
 
-#[tokio::test]
-async fn kubo_ends_its_json_with_a_newline() {
-    let server = Server::start().await;
+async fn kubo_ends_its_json_with_a_newline(on: Backend) {
+    let server = Server::start(on).await;
     let answer = server.call(Method::POST, "/pins", format!("{{\"cid\":\"{}\"}}\n", cid(1))).await;
     assert_eq!(answer.status.as_u16(), 202);
     let answer = server.call(Method::POST, "/pins", format!("{{\"cid\":\"{}\"}} x", cid(1))).await;
     answer.failure(400, "BAD_REQUEST");
 }
 
-#[tokio::test]
-async fn every_answer_has_a_request_id_that_strangers_cannot_choose() {
-    let server = Server::start().await;
+async fn every_answer_has_a_request_id_that_strangers_cannot_choose(on: Backend) {
+    let server = Server::start(on).await;
     let request = Request::get("/pins")
         .header(header::AUTHORIZATION, format!("Bearer {}", server.token))
         .header("x-request-id", "mine")
@@ -71,16 +77,14 @@ async fn every_answer_has_a_request_id_that_strangers_cannot_choose() {
     assert_ne!(first.header("x-request-id"), second.header("x-request-id"));
 }
 
-#[tokio::test]
-async fn head_answers_like_get_without_a_body() {
-    let server = Server::start().await;
+async fn head_answers_like_get_without_a_body(on: Backend) {
+    let server = Server::start(on).await;
     let answer = server.call(Method::HEAD, "/pins", Body::empty()).await;
     assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, ""));
 }
 
-#[tokio::test]
-async fn the_landing_page_names_the_endpoint() {
-    let server = Server::start().await;
+async fn the_landing_page_names_the_endpoint(on: Backend) {
+    let server = Server::start(on).await;
     let request = Request::get("/").header(header::HOST, "127.0.0.1:8070").body(Body::empty()).unwrap();
     let page = server.send(request).await;
     assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
@@ -88,9 +92,8 @@ async fn the_landing_page_names_the_endpoint() {
     assert!(page.header("content-security-policy").starts_with("default-src 'none'"));
 }
 
-#[tokio::test]
-async fn health_and_readiness() {
-    let server = Server::start().await;
+async fn health_and_readiness(on: Backend) {
+    let server = Server::start(on).await;
     assert_eq!(server.get("/healthz").await.body, "ok\n");
     let ready = server.get("/readyz").await;
     assert_eq!((ready.status.as_u16(), ready.json()), (200, json!({ "ready": true })));

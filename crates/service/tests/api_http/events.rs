@@ -13,8 +13,16 @@ use tower::ServiceExt;
 
 use crate::{
     fake_node::FakeNode,
-    server::{Server, cid, settings},
+    server::{Backend, Server, cid, settings},
 };
+
+crate::on_both!(
+    a_stream_shows_progress_and_ends_when_pinned,
+    a_stream_ends_when_the_pin_is_removed,
+    a_stream_of_what_is_pinned_is_one_event,
+    streams_end_at_shutdown,
+    foreign_and_missing_pins_have_no_events,
+);
 
 struct Events {
     stream: BodyDataStream,
@@ -57,16 +65,15 @@ impl Events {
 }
 
 /// The router of a service whose tasks run.
-async fn live() -> (Server, Service) {
-    let server = Server::start().await;
+async fn live(on: Backend) -> (Server, Service) {
+    let server = Server::start(on).await;
     let service = Service::start(settings(), server.database.clone(), server.keyring.clone()).await.unwrap();
     let router = service.router();
     (Server { router, ..server }, service)
 }
 
-#[tokio::test]
-async fn a_stream_shows_progress_and_ends_when_pinned() {
-    let (server, service) = live().await;
+async fn a_stream_shows_progress_and_ends_when_pinned(on: Backend) {
+    let (server, service) = live(on).await;
     let mut node = FakeNode::join(&server).await;
     let pin = server.pin(json!({ "cid": cid(1) })).await;
     let mut events = Events::open(&server, &pin["requestid"]).await;
@@ -87,9 +94,8 @@ async fn a_stream_shows_progress_and_ends_when_pinned() {
     service.join().await;
 }
 
-#[tokio::test]
-async fn a_stream_ends_when_the_pin_is_removed() {
-    let (server, service) = live().await;
+async fn a_stream_ends_when_the_pin_is_removed(on: Backend) {
+    let (server, service) = live(on).await;
     let pin = server.pin(json!({ "cid": cid(1) })).await;
     let mut events = Events::open(&server, &pin["requestid"]).await;
     events.next().await.unwrap();
@@ -100,18 +106,16 @@ async fn a_stream_ends_when_the_pin_is_removed() {
     service.join().await;
 }
 
-#[tokio::test]
-async fn a_stream_of_what_is_pinned_is_one_event() {
-    let server = Server::start().await;
+async fn a_stream_of_what_is_pinned_is_one_event(on: Backend) {
+    let server = Server::start(on).await;
     let pin = server.pin(json!({ "cid": "bafkqaaa" })).await;
     let mut events = Events::open(&server, &pin["requestid"]).await;
     assert_eq!(events.next().await.unwrap().1["status"], "pinned");
     assert_eq!(events.next().await, None);
 }
 
-#[tokio::test]
-async fn streams_end_at_shutdown() {
-    let (server, service) = live().await;
+async fn streams_end_at_shutdown(on: Backend) {
+    let (server, service) = live(on).await;
     let pin = server.pin(json!({ "cid": cid(1) })).await;
     let mut events = Events::open(&server, &pin["requestid"]).await;
     events.next().await.unwrap();
@@ -120,9 +124,8 @@ async fn streams_end_at_shutdown() {
     service.join().await;
 }
 
-#[tokio::test]
-async fn foreign_and_missing_pins_have_no_events() {
-    let server = Server::start().await;
+async fn foreign_and_missing_pins_have_no_events(on: Backend) {
+    let server = Server::start(on).await;
     let path = format!("/api/v1/pins/{}/events", uuid::Uuid::now_v7());
     server.get(&path).await.failure(404, "NOT_FOUND");
 }

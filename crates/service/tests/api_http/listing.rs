@@ -2,10 +2,21 @@
 
 use serde_json::json;
 
-use crate::server::{ALL, Server, cid};
+use crate::server::{ALL, Backend, Server, cid};
 
-async fn with_pins(count: u64) -> Server {
-    let server = Server::start().await;
+crate::on_both!(
+    ten_of_the_newest_by_default,
+    kubo_reads_every_page_once,
+    helia_pages_by_after_to_an_end,
+    cursors_are_strict_to_the_nanosecond,
+    names_match_four_ways,
+    meta_matches_all_pairs_in_both_forms,
+    bounds_are_named,
+    a_removal_of_all_that_was_listed_leaves_nothing,
+);
+
+async fn with_pins(on: Backend, count: u64) -> Server {
+    let server = Server::start(on).await;
     for number in 0..count {
         server.pin(json!({ "cid": cid(number), "name": format!("pin {number}") })).await;
     }
@@ -16,18 +27,16 @@ fn newest_first(range: std::ops::Range<u64>) -> Vec<String> {
     range.rev().map(cid).collect()
 }
 
-#[tokio::test]
-async fn ten_of_the_newest_by_default() {
-    let server = with_pins(12).await;
+async fn ten_of_the_newest_by_default(on: Backend) {
+    let server = with_pins(on, 12).await;
     assert_eq!(server.list("").await, (0, vec![]), "only what is pinned, without a status");
     let (count, pins) = server.list(&format!("status={ALL}")).await;
     assert_eq!((count, pins.len()), (12, 10));
     assert_eq!(server.cids(&format!("status={ALL}")).await, newest_first(2..12));
 }
 
-#[tokio::test]
-async fn kubo_reads_every_page_once() {
-    let server = with_pins(25).await;
+async fn kubo_reads_every_page_once(on: Backend) {
+    let server = with_pins(on, 25).await;
     let mut seen = Vec::new();
     let mut before = String::new();
     loop {
@@ -44,9 +53,8 @@ async fn kubo_reads_every_page_once() {
     assert_eq!(seen, newest_first(0..25));
 }
 
-#[tokio::test]
-async fn helia_pages_by_after_to_an_end() {
-    let server = with_pins(5).await;
+async fn helia_pages_by_after_to_an_end(on: Backend) {
+    let server = with_pins(on, 5).await;
     let mut after = String::new();
     let mut requests = 0;
     loop {
@@ -58,9 +66,8 @@ async fn helia_pages_by_after_to_an_end() {
     assert_eq!(requests, 2, "after is strict");
 }
 
-#[tokio::test]
-async fn cursors_are_strict_to_the_nanosecond() {
-    let server = with_pins(1).await;
+async fn cursors_are_strict_to_the_nanosecond(on: Backend) {
+    let server = with_pins(on, 1).await;
     let (_, pins) = server.list(&format!("status={ALL}")).await;
     let created = pins[0]["created"].as_str().unwrap();
     let later = created.replace('Z', "000001Z");
@@ -76,9 +83,8 @@ async fn cursors_are_strict_to_the_nanosecond() {
     }
 }
 
-#[tokio::test]
-async fn names_match_four_ways() {
-    let server = Server::start().await;
+async fn names_match_four_ways(on: Backend) {
+    let server = Server::start(on).await;
     for (number, name) in ["Report", "report", "my report.pdf", "100%_\\x", "Straße"].iter().enumerate() {
         server.pin(json!({ "cid": cid(number as u64), "name": name })).await;
     }
@@ -98,9 +104,8 @@ async fn names_match_four_ways() {
     }
 }
 
-#[tokio::test]
-async fn meta_matches_all_pairs_in_both_forms() {
-    let server = Server::start().await;
+async fn meta_matches_all_pairs_in_both_forms(on: Backend) {
+    let server = Server::start(on).await;
     server.pin(json!({ "cid": cid(0), "meta": { "app_id": "x", "b": "1" } })).await;
     server.pin(json!({ "cid": cid(1), "meta": { "app_id": "x" } })).await;
     for (filter, found) in [
@@ -115,9 +120,8 @@ async fn meta_matches_all_pairs_in_both_forms() {
     server.get("/pins?meta=nonsense").await.failure(400, "BAD_REQUEST");
 }
 
-#[tokio::test]
-async fn bounds_are_named() {
-    let server = Server::start().await;
+async fn bounds_are_named(on: Backend) {
+    let server = Server::start(on).await;
     for (query, word) in [
         ("limit=0".to_owned(), "1 to 1000"),
         ("limit=1001".to_owned(), "1 to 1000"),
@@ -132,9 +136,8 @@ async fn bounds_are_named() {
     assert_eq!(server.get("/pins?limit=1000").await.status.as_u16(), 200);
 }
 
-#[tokio::test]
-async fn a_removal_of_all_that_was_listed_leaves_nothing() {
-    let server = with_pins(8).await;
+async fn a_removal_of_all_that_was_listed_leaves_nothing(on: Backend) {
+    let server = with_pins(on, 8).await;
     let (_, pins) = server.list(&format!("status={ALL}&cid={}", cid(3))).await;
     assert_eq!(pins.len(), 1);
     let (_, pins) = server.list(&format!("status={ALL}")).await;

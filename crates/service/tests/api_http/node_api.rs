@@ -11,8 +11,20 @@ use serde_json::json;
 
 use crate::{
     fake_node::{self, FakeNode, address, hello},
-    server::{Answer, Server, cid},
+    server::{Answer, Backend, Server, cid},
 };
+
+crate::on_both!(
+    only_the_operators_nodes_are_heard,
+    a_request_must_be_signed_for_this_service_and_body,
+    replays_and_old_sessions_are_refused,
+    a_recorded_hello_cannot_be_replayed,
+    a_hello_must_be_the_nodes_own,
+    messages_are_bounded,
+    a_waiting_pull_is_answered_when_work_comes,
+    new_origins_reach_a_fetch_that_runs,
+    a_removed_pin_is_released_and_its_reports_are_stale,
+);
 
 fn refusal(answer: &Answer, status: u16, word: &str) -> String {
     assert_eq!(answer.status.as_u16(), status, "{answer:?}");
@@ -25,17 +37,15 @@ fn now() -> i64 {
     jiff::Timestamp::now().as_millisecond() + 1_000
 }
 
-#[tokio::test]
-async fn only_the_operators_nodes_are_heard() {
-    let server = Server::start().await;
+async fn only_the_operators_nodes_are_heard(on: Backend) {
+    let server = Server::start(on).await;
     let stranger = FakeNode::connect(server.router.clone(), SigningKey::from_bytes(&[9; 32])).await;
     let answer = stranger.request(path::HELLO, now(), &hello(&stranger.key, now())).await;
     assert!(refusal(&answer, 403, "unknown_node").contains("--operator-node"));
 }
 
-#[tokio::test]
-async fn a_request_must_be_signed_for_this_service_and_body() {
-    let server = Server::start().await;
+async fn a_request_must_be_signed_for_this_service_and_body(on: Backend) {
+    let server = Server::start(on).await;
     let node = FakeNode::join(&server).await;
     let body = serde_json::to_vec(&Report::default()).unwrap();
     let context =
@@ -54,9 +64,8 @@ async fn a_request_must_be_signed_for_this_service_and_body() {
     assert_eq!(node.raw(path::REPORT, i64::MAX, body, signature).await.status.as_u16(), 200);
 }
 
-#[tokio::test]
-async fn replays_and_old_sessions_are_refused() {
-    let server = Server::start().await;
+async fn replays_and_old_sessions_are_refused(on: Backend) {
+    let server = Server::start(on).await;
     let mut node = FakeNode::join(&server).await;
     let empty = Report::default();
     assert_eq!(node.request(path::REPORT, i64::MAX - 1, &empty).await.status.as_u16(), 200);
@@ -71,18 +80,16 @@ async fn replays_and_old_sessions_are_refused() {
     assert_eq!(node.request(path::REPORT, i64::MAX, &empty).await.status.as_u16(), 200);
 }
 
-#[tokio::test]
-async fn a_recorded_hello_cannot_be_replayed() {
-    let server = Server::start().await;
+async fn a_recorded_hello_cannot_be_replayed(on: Backend) {
+    let server = Server::start(on).await;
     let node = FakeNode::connect(server.router.clone(), fake_node::key()).await;
     let at = now();
     assert_eq!(node.request(path::HELLO, at, &hello(&node.key, at)).await.status.as_u16(), 200);
     refusal(&node.request(path::HELLO, at, &hello(&node.key, at)).await, 409, "replayed");
 }
 
-#[tokio::test]
-async fn a_hello_must_be_the_nodes_own() {
-    let server = Server::start().await;
+async fn a_hello_must_be_the_nodes_own(on: Backend) {
+    let server = Server::start(on).await;
     let node = FakeNode::connect(server.router.clone(), fake_node::key()).await;
     let at = now();
     let own = hello(&node.key, at);
@@ -101,9 +108,8 @@ async fn a_hello_must_be_the_nodes_own() {
     refusal(&node.request(path::HELLO, at, &json!({ "version": 1 })).await, 400, "malformed");
 }
 
-#[tokio::test]
-async fn messages_are_bounded() {
-    let server = Server::start().await;
+async fn messages_are_bounded(on: Backend) {
+    let server = Server::start(on).await;
     let node = FakeNode::join(&server).await;
     let allocation = AllocationId { content: 1, generation: 1 };
     let event = Event { allocation, kind: EventKind::NoCapacity };
@@ -118,9 +124,8 @@ async fn messages_are_bounded() {
     refusal(&node.request(path::REPORT, i64::MAX, &long).await, 413, "malformed");
 }
 
-#[tokio::test]
-async fn a_waiting_pull_is_answered_when_work_comes() {
-    let server = Server::start().await;
+async fn a_waiting_pull_is_answered_when_work_comes(on: Backend) {
+    let server = Server::start(on).await;
     let mut node = FakeNode::join(&server).await;
     let started = std::time::Instant::now();
     let pull = node.pull(20_000, Vec::new());
@@ -133,9 +138,8 @@ async fn a_waiting_pull_is_answered_when_work_comes() {
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 }
 
-#[tokio::test]
-async fn new_origins_reach_a_fetch_that_runs() {
-    let server = Server::start().await;
+async fn new_origins_reach_a_fetch_that_runs(on: Backend) {
+    let server = Server::start(on).await;
     let mut node = FakeNode::join(&server).await;
     server.pin(json!({ "cid": cid(1) })).await;
     assert_eq!(node.take().await[0].origins, Vec::<String>::new());
@@ -143,9 +147,8 @@ async fn new_origins_reach_a_fetch_that_runs() {
     assert_eq!(node.take().await[0].origins, ["/ip4/10.0.0.1/tcp/1"]);
 }
 
-#[tokio::test]
-async fn a_removed_pin_is_released_and_its_reports_are_stale() {
-    let server = Server::start().await;
+async fn a_removed_pin_is_released_and_its_reports_are_stale(on: Backend) {
+    let server = Server::start(on).await;
     let mut node = FakeNode::join(&server).await;
     let pin = server.pin(json!({ "cid": cid(1) })).await;
     let work = node.take().await;

@@ -5,12 +5,28 @@ use serde_json::{Value, json};
 
 use crate::{
     fake_node::{self, FakeNode},
-    server::{ALL, Server, cid, settings},
+    server::{ALL, Backend, Server, cid, settings},
 };
 
-#[tokio::test]
-async fn a_pin_is_accepted_shown_and_removed() {
-    let server = Server::start().await;
+crate::on_both!(
+    a_pin_is_accepted_shown_and_removed,
+    a_pin_becomes_pinned_with_its_info,
+    everything_that_was_submitted_is_echoed,
+    null_and_empty_fields_are_as_absent,
+    origins_never_fail_a_request,
+    bodies_out_of_bounds_name_the_bound,
+    roots_that_cannot_be_held_are_refused_by_name,
+    an_identity_cid_is_pinned_at_once,
+    the_same_cid_twice_makes_two_pins,
+    a_replacement_takes_the_place_in_one_step,
+    a_replacement_by_the_same_cid_changes_name_and_meta,
+    a_full_account_is_told_what_to_do,
+    without_any_node_a_pin_waits_for_the_operator,
+    another_accounts_pin_answers_as_a_missing_one,
+);
+
+async fn a_pin_is_accepted_shown_and_removed(on: Backend) {
+    let server = Server::start(on).await;
     let pin = server.pin(json!({ "cid": cid(1), "name": "n" })).await;
     assert_eq!(pin["status"], "queued");
     assert_eq!(pin["pin"], json!({ "cid": cid(1), "name": "n" }));
@@ -33,9 +49,8 @@ async fn a_pin_is_accepted_shown_and_removed() {
     server.post(&path, &json!({ "cid": cid(2) })).await.failure(404, "NOT_FOUND");
 }
 
-#[tokio::test]
-async fn a_pin_becomes_pinned_with_its_info() {
-    let server = Server::start().await;
+async fn a_pin_becomes_pinned_with_its_info(on: Backend) {
+    let server = Server::start(on).await;
     let mut node = FakeNode::join(&server).await;
     let pin = server.pin(json!({ "cid": cid(1) })).await;
     let path = format!("/pins/{}", pin["requestid"].as_str().unwrap());
@@ -53,9 +68,8 @@ async fn a_pin_becomes_pinned_with_its_info() {
     assert!(pinned["info"].as_object().unwrap().values().all(Value::is_string));
 }
 
-#[tokio::test]
-async fn everything_that_was_submitted_is_echoed() {
-    let server = Server::start().await;
+async fn everything_that_was_submitted_is_echoed(on: Backend) {
+    let server = Server::start(on).await;
     let v0 = "QmbWqxBEKC3P8tqsKc98xmWNzrzDtRLMiMPL8wBuTGsMnR";
     let base16 = cid::Cid::try_from(v0).unwrap().into_v1().unwrap();
     let base16 = base16.to_string_of_base(cid::multibase::Base::Base16Lower).unwrap();
@@ -67,18 +81,16 @@ async fn everything_that_was_submitted_is_echoed() {
     assert_eq!(count, 2, "one content, whatever its text");
 }
 
-#[tokio::test]
-async fn null_and_empty_fields_are_as_absent() {
-    let server = Server::start().await;
+async fn null_and_empty_fields_are_as_absent(on: Backend) {
+    let server = Server::start(on).await;
     let pin = server.pin(json!({ "cid": cid(1), "name": null, "origins": null, "meta": null })).await;
     assert_eq!(pin["pin"], json!({ "cid": cid(1) }));
     let pin = server.pin(json!({ "cid": cid(1), "origins": [], "meta": {} })).await;
     assert_eq!(pin["pin"], json!({ "cid": cid(1) }));
 }
 
-#[tokio::test]
-async fn origins_never_fail_a_request() {
-    let server = Server::start().await;
+async fn origins_never_fail_a_request(on: Backend) {
+    let server = Server::start(on).await;
     let many: Vec<String> = (0..30).map(|n| format!("/ip4/10.0.0.{n}/tcp/1")).collect();
     let pin = server.pin(json!({ "cid": cid(1), "origins": many })).await;
     assert_eq!(pin["pin"]["origins"], json!(many[..20]));
@@ -86,9 +98,8 @@ async fn origins_never_fail_a_request() {
     assert_eq!(pin["pin"]["origins"], json!(["nonsense", "/webrtc-direct"]));
 }
 
-#[tokio::test]
-async fn bodies_out_of_bounds_name_the_bound() {
-    let server = Server::start().await;
+async fn bodies_out_of_bounds_name_the_bound(on: Backend) {
+    let server = Server::start(on).await;
     for (body, word) in [
         (json!({}), "cid"),
         (json!({ "cid": "nonsense" }), "cid"),
@@ -109,9 +120,8 @@ async fn bodies_out_of_bounds_name_the_bound() {
     );
 }
 
-#[tokio::test]
-async fn roots_that_cannot_be_held_are_refused_by_name() {
-    let server = Server::start().await;
+async fn roots_that_cannot_be_held_are_refused_by_name(on: Backend) {
+    let server = Server::start(on).await;
     let digest = cid::multihash::Multihash::<64>::wrap(0x12, &[7; 32]).unwrap();
     let git = cid::Cid::new_v1(0x78, digest).to_string();
     let details = server.post("/pins", &json!({ "cid": git })).await.failure(400, "BAD_REQUEST");
@@ -122,18 +132,16 @@ async fn roots_that_cannot_be_held_are_refused_by_name() {
     assert!(details.contains("digest"), "{details}");
 }
 
-#[tokio::test]
-async fn an_identity_cid_is_pinned_at_once() {
-    let server = Server::start().await;
+async fn an_identity_cid_is_pinned_at_once(on: Backend) {
+    let server = Server::start(on).await;
     let pin = server.pin(json!({ "cid": "bafkqaaa" })).await;
     assert_eq!(pin["status"], "pinned");
     assert_eq!(pin["delegates"].as_array().unwrap().len(), 1, "never null, never empty");
     assert_eq!(server.cids("").await, ["bafkqaaa"]);
 }
 
-#[tokio::test]
-async fn the_same_cid_twice_makes_two_pins() {
-    let server = Server::start().await;
+async fn the_same_cid_twice_makes_two_pins(on: Backend) {
+    let server = Server::start(on).await;
     let mut node = FakeNode::join(&server).await;
     let first = server.pin(json!({ "cid": cid(1) })).await;
     let second = server.pin(json!({ "cid": cid(1), "origins": ["/ip4/10.0.0.1/tcp/1"] })).await;
@@ -146,9 +154,8 @@ async fn the_same_cid_twice_makes_two_pins() {
     assert_eq!(account["used_bytes"], 4_096, "charged once");
 }
 
-#[tokio::test]
-async fn a_replacement_takes_the_place_in_one_step() {
-    let server = Server::start().await;
+async fn a_replacement_takes_the_place_in_one_step(on: Backend) {
+    let server = Server::start(on).await;
     let mut node = FakeNode::join(&server).await;
     let old = server.pin(json!({ "cid": cid(1), "name": "old" })).await;
     node.store_all(100).await;
@@ -165,9 +172,8 @@ async fn a_replacement_takes_the_place_in_one_step() {
     stale.failure(404, "NOT_FOUND");
 }
 
-#[tokio::test]
-async fn a_replacement_by_the_same_cid_changes_name_and_meta() {
-    let server = Server::start().await;
+async fn a_replacement_by_the_same_cid_changes_name_and_meta(on: Backend) {
+    let server = Server::start(on).await;
     let mut node = FakeNode::join(&server).await;
     let old = server.pin(json!({ "cid": cid(1), "name": "old", "origins": ["/dns4/a/tcp/1"] })).await;
     node.store_all(100).await;
@@ -180,9 +186,8 @@ async fn a_replacement_by_the_same_cid_changes_name_and_meta() {
     assert_eq!((&new["status"], &new["pin"]), (&json!("pinned"), &body));
 }
 
-#[tokio::test]
-async fn a_full_account_is_told_what_to_do() {
-    let server = Server::start().await;
+async fn a_full_account_is_told_what_to_do(on: Backend) {
+    let server = Server::start(on).await;
     let mut node = FakeNode::join(&server).await;
     let other = server.database.create_account("bob", None).await.unwrap();
     let token = server.token_for(other.id, &[pinfold_service::db::Scope::PinsWrite]).await;
@@ -194,17 +199,15 @@ async fn a_full_account_is_told_what_to_do() {
     assert!(details.contains("0 of its 5000 bytes") && details.contains("remove pins"), "{details}");
 }
 
-#[tokio::test]
-async fn without_any_node_a_pin_waits_for_the_operator() {
-    let server = Server::without_nodes(settings()).await;
+async fn without_any_node_a_pin_waits_for_the_operator(on: Backend) {
+    let server = Server::without_nodes(on, settings()).await;
     let answer = server.post("/pins", &json!({ "cid": cid(1) })).await;
     answer.failure(503, "SERVICE_UNAVAILABLE");
     assert!(answer.header("retry-after").parse::<u64>().unwrap() > 0);
 }
 
-#[tokio::test]
-async fn another_accounts_pin_answers_as_a_missing_one() {
-    let server = Server::start().await;
+async fn another_accounts_pin_answers_as_a_missing_one(on: Backend) {
+    let server = Server::start(on).await;
     let pin = server.pin(json!({ "cid": cid(1) })).await;
     let path = format!("/pins/{}", pin["requestid"].as_str().unwrap());
     let missing = format!("/pins/{}", uuid::Uuid::now_v7());

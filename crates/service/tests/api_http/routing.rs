@@ -8,8 +8,10 @@ use serde_json::json;
 
 use crate::{
     fake_node::{self, FakeNode},
-    server::{Server, cid},
+    server::{Backend, Server, cid},
 };
+
+crate::on_both!(holders_are_found_without_a_token, what_is_no_cid_is_422,);
 
 async fn providers(server: &Server, cid: &str, accept: Option<&str>) -> crate::server::Answer {
     let mut request = Request::get(format!("/routing/v1/providers/{cid}"));
@@ -19,9 +21,8 @@ async fn providers(server: &Server, cid: &str, accept: Option<&str>) -> crate::s
     server.send(request.body(Body::empty()).unwrap()).await
 }
 
-#[tokio::test]
-async fn holders_are_found_without_a_token() {
-    let server = Server::start().await;
+async fn holders_are_found_without_a_token(on: Backend) {
+    let server = Server::start(on).await;
     let mut node = FakeNode::join(&server).await;
     server.pin(json!({ "cid": cid(1) })).await;
     let none = providers(&server, &cid(1), None).await;
@@ -46,8 +47,7 @@ async fn holders_are_found_without_a_token() {
     assert_eq!(line, peer);
 }
 
-#[tokio::test]
-async fn what_is_no_cid_is_422() {
-    let server = Server::start().await;
+async fn what_is_no_cid_is_422(on: Backend) {
+    let server = Server::start(on).await;
     providers(&server, "nonsense", None).await.failure(422, "UNPROCESSABLE_ENTITY");
 }

@@ -1,4 +1,9 @@
-//! A service under test, and what it answers.
+//! A service under test, on either database, and what it answers.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
 
 use axum::{
     Router,
@@ -25,6 +30,23 @@ pub(crate) fn cid(number: u64) -> String {
     cid::Cid::new_v1(0x55, hash).to_string()
 }
 
+/// The database that a test runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+impl Backend {
+    /// The place of a new, empty database.
+    async fn location(self, folder: &TempDir) -> Location {
+        match self {
+            Self::Sqlite => Location::Sqlite(folder.path().join("service.db")),
+            Self::Postgres => Location::Postgres(crate::cluster::new_database().await),
+        }
+    }
+}
+
 pub(crate) struct Server {
     pub(crate) router: Router,
     pub(crate) database: Database,
@@ -32,6 +54,7 @@ pub(crate) struct Server {
     pub(crate) account: Account,
     pub(crate) token: String,
     pub(crate) folder: TempDir,
+    pub(crate) location: Location,
 }
 
 pub(crate) fn settings() -> Settings {
@@ -42,35 +65,75 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
-pub(crate) async fn open_database(folder: &TempDir) -> Database {
-    let location = Location::Sqlite(folder.path().join("service.db"));
-    let settings = db::Settings { replicas_min: 1, replicas_target: 1, ..db::Settings::new(location) };
-    Database::open(settings).await.unwrap()
+/// A clock for the database that a test sets, in milliseconds since 1970;
+/// it stands at the true time until then.
+#[derive(Clone)]
+pub(crate) struct TestClock(Arc<AtomicI64>);
+
+impl TestClock {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(AtomicI64::new(jiff::Timestamp::now().as_millisecond())))
+    }
+
+    pub(crate) fn pass(&self, ms: i64) {
+        self.0.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    pub(crate) fn drive(&self, settings: &mut db::Settings) {
+        let own = Arc::clone(&self.0);
+        settings.clock = Some(Arc::new(move || own.load(Ordering::SeqCst)));
+    }
 }
 
 impl Server {
     /// With an account, a token for it, and a node that has said hello.
-    pub(crate) async fn start() -> Self {
-        let server = Self::without_nodes(settings()).await;
+    pub(crate) async fn start(on: Backend) -> Self {
+        Self::with(on, settings()).await
+    }
+
+    pub(crate) async fn with(on: Backend, settings: Settings) -> Self {
+        let server = Self::without_nodes(on, settings).await;
         crate::fake_node::FakeNode::join(&server).await;
         server
     }
 
-    pub(crate) async fn with(settings: Settings) -> Self {
-        let server = Self::without_nodes(settings).await;
-        crate::fake_node::FakeNode::join(&server).await;
-        server
+    pub(crate) async fn without_nodes(on: Backend, settings: Settings) -> Self {
+        Self::opened(on, settings, |_| ()).await
     }
 
-    pub(crate) async fn without_nodes(settings: Settings) -> Self {
+    /// Without nodes, on a database whose settings the test changes.
+    pub(crate) async fn opened(
+        on: Backend,
+        settings: Settings,
+        change: impl FnOnce(&mut db::Settings),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let database = open_database(&folder).await;
+        let location = on.location(&folder).await;
+        let mut opening = db::Settings {
+            replicas_min: 1,
+            replicas_target: 1,
+            pool: 4,
+            ..db::Settings::new(location.clone())
+        };
+        change(&mut opening);
+        let database = Database::open(opening).await.unwrap();
         let keyring = Keyring::open(database.clone(), Secret::from_bytes(&[1; 32])).await.unwrap();
         let account = database.create_account("alice", None).await.unwrap();
         let router = router(&settings, database.clone(), keyring.clone()).await.unwrap();
-        let mut server = Self { router, database, keyring, account, token: String::new(), folder };
+        let mut server = Self { router, database, keyring, account, token: String::new(), folder, location };
         server.token = server.token_for(server.account.id, &[Scope::PinsRead, Scope::PinsWrite]).await;
         server
+    }
+
+    /// Another handle on the same data, as another process has one.
+    pub(crate) async fn another_database(&self) -> Database {
+        let settings = db::Settings {
+            replicas_min: 1,
+            replicas_target: 1,
+            pool: 4,
+            ..db::Settings::new(self.location.clone())
+        };
+        Database::open(settings).await.unwrap()
     }
 
     pub(crate) async fn token_for(&self, account: i64, scopes: &[Scope]) -> String {

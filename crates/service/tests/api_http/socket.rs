@@ -11,17 +11,25 @@ use tokio::{
 
 use crate::{
     fake_node::FakeNode,
-    server::{Server, cid, settings},
+    server::{Backend, Server, cid, settings},
 };
 
-async fn running(settings: Settings) -> (Server, Service) {
-    let server = Server::start().await;
+crate::on_both!(
+    a_pin_over_tcp,
+    a_body_that_says_it_is_long_is_refused_before_it_arrives,
+    shutdown_answers_what_runs_and_ends_long_polls_at_once,
+    metrics_are_shown_on_a_listener_of_their_own,
+    an_address_in_use_is_named_with_its_flag,
+);
+
+pub(crate) async fn running(on: Backend, settings: Settings) -> (Server, Service) {
+    let server = Server::start(on).await;
     let service = Service::start(settings, server.database.clone(), server.keyring.clone()).await.unwrap();
     (server, service)
 }
 
 /// Sends a request and reads to the end of the connection.
-async fn exchange(address: std::net::SocketAddr, request: &str) -> String {
+pub(crate) async fn exchange(address: std::net::SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
@@ -29,9 +37,8 @@ async fn exchange(address: std::net::SocketAddr, request: &str) -> String {
     answer
 }
 
-#[tokio::test]
-async fn a_pin_over_tcp() {
-    let (server, service) = running(settings()).await;
+async fn a_pin_over_tcp(on: Backend) {
+    let (server, service) = running(on, settings()).await;
     let body = json!({ "cid": cid(1) }).to_string();
     let request = format!(
         "POST /pins HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -45,9 +52,8 @@ async fn a_pin_over_tcp() {
     service.join().await;
 }
 
-#[tokio::test]
-async fn a_body_that_says_it_is_long_is_refused_before_it_arrives() {
-    let (server, service) = running(settings()).await;
+async fn a_body_that_says_it_is_long_is_refused_before_it_arrives(on: Backend) {
+    let (server, service) = running(on, settings()).await;
     let request = format!(
         "POST /pins HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: 999999999999\r\nConnection: close\r\n\r\n",
         server.token
@@ -59,9 +65,8 @@ async fn a_body_that_says_it_is_long_is_refused_before_it_arrives() {
     service.join().await;
 }
 
-#[tokio::test]
-async fn shutdown_answers_what_runs_and_ends_long_polls_at_once() {
-    let (server, service) = running(settings()).await;
+async fn shutdown_answers_what_runs_and_ends_long_polls_at_once(on: Backend) {
+    let (server, service) = running(on, settings()).await;
     let mut node = FakeNode::connect(service.router(), crate::fake_node::key()).await;
     node.hello().await;
     let idle = TcpStream::connect(service.api_address()).await.unwrap();
@@ -80,10 +85,9 @@ async fn shutdown_answers_what_runs_and_ends_long_polls_at_once() {
     drop((server, idle));
 }
 
-#[tokio::test]
-async fn metrics_are_shown_on_a_listener_of_their_own() {
+async fn metrics_are_shown_on_a_listener_of_their_own(on: Backend) {
     let metrics = Some("127.0.0.1:0".parse().unwrap());
-    let (server, service) = running(Settings { metrics, ..settings() }).await;
+    let (server, service) = running(on, Settings { metrics, ..settings() }).await;
     let request = format!(
         "GET /pins?name=secret HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",
         server.token
@@ -102,9 +106,8 @@ async fn metrics_are_shown_on_a_listener_of_their_own() {
     service.join().await;
 }
 
-#[tokio::test]
-async fn an_address_in_use_is_named_with_its_flag() {
-    let (server, service) = running(settings()).await;
+async fn an_address_in_use_is_named_with_its_flag(on: Backend) {
+    let (server, service) = running(on, settings()).await;
     let taken = Settings { api: service.api_address(), ..settings() };
     let error = Service::start(taken, server.database.clone(), server.keyring.clone()).await.unwrap_err();
     assert!(matches!(error, StartError::Bind { .. }));

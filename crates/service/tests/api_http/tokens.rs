@@ -3,11 +3,18 @@
 use pinfold_service::db::Scope;
 use serde_json::json;
 
-use crate::server::Server;
+use crate::server::{Backend, Server};
 
-#[tokio::test]
-async fn the_account_is_shown() {
-    let server = Server::start().await;
+crate::on_both!(
+    the_account_is_shown,
+    a_token_is_made_used_listed_and_revoked,
+    a_token_never_gives_more_than_it_has,
+    a_token_that_ends_makes_tokens_that_end_no_later,
+    another_accounts_tokens_are_not_seen,
+);
+
+async fn the_account_is_shown(on: Backend) {
+    let server = Server::start(on).await;
     server.pin(json!({ "cid": "bafkqaaa" })).await;
     let account = server.get("/api/v1/account").await.json();
     assert_eq!((&account["name"], &account["quota_bytes"]), (&json!("alice"), &json!(20_000_000_000_u64)));
@@ -15,9 +22,8 @@ async fn the_account_is_shown() {
     assert_eq!(account["token"]["scopes"], json!(["pins:read", "pins:write"]));
 }
 
-#[tokio::test]
-async fn a_token_is_made_used_listed_and_revoked() {
-    let server = Server::start().await;
+async fn a_token_is_made_used_listed_and_revoked(on: Backend) {
+    let server = Server::start(on).await;
     let made = server.post("/api/v1/tokens", &json!({ "name": "laptop", "scopes": ["pins:read"] })).await;
     assert_eq!(made.status.as_u16(), 201, "{made:?}");
     let made = made.json();
@@ -38,9 +44,8 @@ async fn a_token_is_made_used_listed_and_revoked() {
     laptop.get("/pins").await.failure(401, "UNAUTHORIZED");
 }
 
-#[tokio::test]
-async fn a_token_never_gives_more_than_it_has() {
-    let server = Server::start().await;
+async fn a_token_never_gives_more_than_it_has(on: Backend) {
+    let server = Server::start(on).await;
     server
         .post("/api/v1/tokens", &json!({ "name": "x", "scopes": ["admin"] }))
         .await
@@ -57,9 +62,8 @@ async fn a_token_never_gives_more_than_it_has() {
     }
 }
 
-#[tokio::test]
-async fn a_token_that_ends_makes_tokens_that_end_no_later() {
-    let server = Server::start().await;
+async fn a_token_that_ends_makes_tokens_that_end_no_later(on: Backend) {
+    let server = Server::start(on).await;
     let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
     let made =
         server.post("/api/v1/tokens", &json!({ "name": "a", "expires": soon.to_string() })).await.json();
@@ -70,9 +74,8 @@ async fn a_token_that_ends_makes_tokens_that_end_no_later() {
     }
 }
 
-#[tokio::test]
-async fn another_accounts_tokens_are_not_seen() {
-    let server = Server::start().await;
+async fn another_accounts_tokens_are_not_seen(on: Backend) {
+    let server = Server::start(on).await;
     let bob = server.database.create_account("bob", None).await.unwrap();
     let token = server.token_for(bob.id, &[Scope::PinsRead, Scope::PinsWrite]).await;
     let own = server.database.tokens(Some(server.account.id)).await.unwrap()[0].id;

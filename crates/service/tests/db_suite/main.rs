@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "../support/cluster.rs"]
 mod cluster;
 mod world;
 
@@ -17,6 +18,7 @@ mod pins;
 mod processes;
 mod quota;
 mod replacing;
+mod tls;
 
 /// Makes a test of each function for each database.
 macro_rules! on_both {

@@ -4,7 +4,30 @@ use std::time::Duration;
 
 use pinfold_core::status::Status;
 
+use uuid::Uuid;
+
 use crate::world::*;
+
+crate::on_both!(services_that_live_are_counted);
+
+async fn services_that_live_are_counted(world: World) {
+    let (one, two) = (world.open().await, world.open().await);
+    let [ann, bob, eve] = [(); 3].map(|()| Uuid::now_v7());
+    assert_eq!(one.heartbeat(ann).await.unwrap(), 1);
+    assert_eq!(two.heartbeat(bob).await.unwrap(), 2);
+    assert_eq!(one.heartbeat(ann).await.unwrap(), 2, "one that is heard again is no other");
+    two.leave(bob).await.unwrap();
+    assert_eq!(one.heartbeat(ann).await.unwrap(), 1, "one that left counts no more");
+    two.heartbeat(eve).await.unwrap();
+    world.pass(19 * SECOND);
+    assert_eq!(one.heartbeat(ann).await.unwrap(), 2, "a pause is no end");
+    world.pass(2 * SECOND);
+    assert_eq!(one.heartbeat(ann).await.unwrap(), 1, "one that is silent for long has ended");
+    world.pass(-10 * HOUR);
+    assert_eq!(two.heartbeat(eve).await.unwrap(), 1, "rows from a clock that jumped do not stay for ever");
+    assert!(one.run_jobs().await.is_ok());
+    assert_eq!(one.heartbeat(ann).await.unwrap(), 2, "the lease of the jobs is no service");
+}
 
 /// Each handle stands for a process: it shares nothing with the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -41,7 +41,7 @@ impl World {
         Self::at(Location::Postgres(crate::cluster::new_database().await), None)
     }
 
-    fn at(location: Location, folder: Option<tempfile::TempDir>) -> Self {
+    pub(crate) fn at(location: Location, folder: Option<tempfile::TempDir>) -> Self {
         let clock = Arc::new(AtomicI64::new(START));
         let read = Arc::clone(&clock);
         let settings = Settings {

@@ -13,7 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{Addition, BATCH, Signal, WAITING, add_batch, answer, complete};
 use crate::db::{
     error::{Error, Result},
-    postgres::{self, Mode, Session},
+    postgres::{self, Mode, Session, Target},
     settings::Settings,
     tx::{Driver, Effects, Tx, Work},
     types::{NewPin, PinRecord},
@@ -48,12 +48,13 @@ struct Shared {
 
 impl Postgres {
     pub(super) async fn open(url: &str, settings: Arc<Settings>) -> Result<Self> {
-        let pool = postgres::pool(url, settings.pool)?;
+        let target = Target::new(url)?;
+        let pool = postgres::pool(&target, settings.pool)?;
         let signal = Signal::new();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (told, effects) = mpsc::channel(WAITING);
         tasks.spawn(listen::tell(pool.clone(), effects, signal.clone(), stop.clone()));
-        tasks.spawn(listen::listen(url.to_owned(), signal.clone(), stop.clone()));
+        tasks.spawn(listen::listen(target, signal.clone(), stop.clone()));
         let shared = Shared { pool, settings, told };
         let (additions, waiting) = mpsc::channel(WAITING);
         tasks.spawn(add_batches(shared.clone(), waiting, stop.clone()));

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::db::{
-    Database, Deed, HeldContent, JobsDone, MAX_ROWS, QueueEntry, SealedKey, error::Result, jobs, operator,
-    property, rows, validate,
+    Database, Deed, HeldContent, JobsDone, MAX_ROWS, QueueEntry, SealedKey, error::Result, instances, jobs,
+    operator, property, rows, validate,
 };
 
 impl Database {
@@ -126,6 +128,23 @@ impl Database {
 }
 
 impl Database {
+    /// Says that a service lives; answers how many do, this one included. To be
+    /// called every few seconds: one that is silent for 20 s does not count.
+    pub async fn heartbeat(&self, instance: Uuid) -> Result<u32> {
+        let instance = instance.simple();
+        self.engine
+            .write(move |tx| Box::pin(async move { instances::beat(tx, &instance.to_string()).await }))
+            .await
+    }
+
+    /// Says that a service ends, so that it counts no more at once.
+    pub async fn leave(&self, instance: Uuid) -> Result<()> {
+        let instance = instance.simple();
+        self.engine
+            .write(move |tx| Box::pin(async move { instances::leave(tx, &instance.to_string()).await }))
+            .await
+    }
+
     /// Runs the service's own jobs that are due and that no other process has a
     /// lease on: deadlines, turns, placement and repair, denied contents past
     /// their time, retention, large contents. To be called about once a second,

@@ -10,12 +10,12 @@ use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 use deadpool_postgres::Pool;
 use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
-use tokio_postgres::{AsyncMessage, NoTls};
+use tokio_postgres::AsyncMessage;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Signal;
-use crate::db::{error::Result, postgres, tx::Effects, types::Changed};
+use crate::db::{error::Result, postgres::Target, tx::Effects, types::Changed};
 
 /// The channel of all notices.
 const CHANNEL: &str = "pinfold_changed";
@@ -97,11 +97,11 @@ fn decode(text: &str) -> Vec<Changed> {
 
 /// Hears what other processes tell; while that fails, has everything read
 /// again once a second.
-pub(super) async fn listen(url: String, signal: Signal, stop: CancellationToken) {
+pub(super) async fn listen(target: Target, signal: Signal, stop: CancellationToken) {
     loop {
         let heard = tokio::select! {
             () = stop.cancelled() => return,
-            heard = hear(&url, &signal) => heard,
+            heard = hear(&target, &signal) => heard,
         };
         if let Err(error) = heard {
             tracing::warn!(%error, "changes of other processes cannot be heard; polling");
@@ -115,8 +115,8 @@ pub(super) async fn listen(url: String, signal: Signal, stop: CancellationToken)
 }
 
 /// Listens until the connection ends.
-async fn hear(url: &str, signal: &Signal) -> Result<()> {
-    let (client, mut connection) = postgres::config(url)?.connect(NoTls).await?;
+async fn hear(target: &Target, signal: &Signal) -> Result<()> {
+    let (client, mut connection) = target.connect().await?;
     let mut messages = Box::pin(stream::poll_fn(move |context| connection.poll_message(context)));
     let listening = async {
         client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
