@@ -4,10 +4,15 @@
 //! the TOML file named by `--config`, in that order of precedence; the file
 //! is laid beneath by [`crate::config`].
 
+mod tls;
+
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use url::Url;
+
+use self::tls::TlsArgs;
 
 /// Keeps IPFS files when your own machine is off: a pinning service and its
 /// storage nodes in one binary.
@@ -140,9 +145,15 @@ pub(crate) struct ServiceArgs {
     /// Where the Pinning Service API listens
     #[arg(long, env = "PINFOLD_API", default_value = "127.0.0.1:8070", value_name = "ADDRESS")]
     pub(crate) api: SocketAddr,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
     /// Where metrics are served; off by default
     #[arg(long, env = "PINFOLD_METRICS", value_name = "ADDRESS")]
     pub(crate) metrics: Option<SocketAddr>,
+    /// Send traces of requests to this OpenTelemetry collector, by OTLP over HTTP, such as
+    /// http://127.0.0.1:4318
+    #[arg(long, env = "PINFOLD_OTLP", hide_env_values = true, value_name = "URL")]
+    pub(crate) otlp: Option<Url>,
     /// The endpoint as users reach it, such as https://pins.example.org
     #[arg(long, env = "PINFOLD_PUBLIC_URL", value_name = "URL")]
     pub(crate) public_url: Option<String>,
@@ -177,6 +188,29 @@ pub(crate) struct ServiceArgs {
     /// --public-url
     #[arg(long, env = "PINFOLD_ALLOW_PRIVATE_ADDRESSES", value_name = "on|off")]
     pub(crate) allow_private_addresses: Option<Switch>,
+}
+
+impl ServiceArgs {
+    /// The endpoint as users reach it, where that is said.
+    pub(crate) fn public_url(&self) -> Option<String> {
+        self.public_url.clone().or_else(|| self.tls.public_url())
+    }
+
+    /// The endpoint under an address of its listener.
+    pub(crate) fn endpoint(&self, api: SocketAddr) -> String {
+        format!("{}://{api}", if self.tls.is_on() { "https" } else { "http" })
+    }
+}
+
+impl Command {
+    /// The collector of a command's traces.
+    pub(crate) fn otlp(&self) -> Option<&Url> {
+        match self {
+            Self::Up(args) => args.service.otlp.as_ref(),
+            Self::Service(args) => args.service.otlp.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 /// What `up` and `node run` share.

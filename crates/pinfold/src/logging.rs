@@ -3,25 +3,30 @@
 use std::io::{IsTerminal, stderr};
 
 use anyhow::{Context, Result};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::cli::{Global, LogFormat};
+use crate::{
+    cli::{Global, LogFormat},
+    traces::Traces,
+};
 
-/// What is too chatty at `info`.
-const QUIET: &str = "libp2p=warn,fjall=warn,lsm_tree=warn,hyper=warn";
+/// What is too chatty at `info`, and the spans that are for traces alone.
+const QUIET: &str = "libp2p=warn,fjall=warn,lsm_tree=warn,hyper=warn,rustls_acme=warn,pinfold::request=off";
 
-/// Starts logging.
+/// Starts logging, and tracing where there is a collector.
 ///
 /// # Errors
 /// When `--log-level` is not a level or a filter.
-pub(crate) fn start(global: &Global) -> Result<()> {
+pub(crate) fn start(global: &Global, traces: Option<&Traces>) -> Result<()> {
     let filter = EnvFilter::try_new(format!("{QUIET},{}", global.log_level)).with_context(|| {
         format!("--log-level {:?} is neither a level such as info nor a filter", global.log_level)
     })?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
-    match global.log_format {
-        LogFormat::Text => subscriber.with_ansi(stderr().is_terminal()).with_target(false).init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).init(),
-    }
+    let lines = tracing_subscriber::fmt::layer().with_writer(stderr);
+    let lines = match global.log_format {
+        LogFormat::Text => lines.with_ansi(stderr().is_terminal()).with_target(false).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    let traces = traces.map(Traces::layer::<Registry>);
+    tracing_subscriber::registry().with(traces).with(lines.with_filter(filter)).init();
     Ok(())
 }

@@ -5,10 +5,13 @@ mod cli;
 mod commands;
 mod config;
 mod logging;
+mod traces;
 
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result};
+
+use self::traces::Traces;
 
 fn main() -> ExitCode {
     match run() {
@@ -22,13 +25,17 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode> {
     let cli = config::parse()?;
-    logging::start(&cli.global)?;
     rustls::crypto::ring::default_provider()
         .install_default()
         .ok()
         .context("a TLS provider is set already")?;
     let runtime = runtime()?;
+    let traces = cli.command.otlp().map(|url| Traces::new(url, runtime.handle().clone())).transpose()?;
+    logging::start(&cli.global, traces.as_ref())?;
     let result = runtime.block_on(commands::run(cli.command));
+    if let Some(traces) = traces {
+        traces.stop();
+    }
     // What still runs was asked to end, or is of a start that failed.
     runtime.shutdown_timeout(LAST_TASKS);
     result

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use pinfold_service::{
-    RateLimits, Service, TrustedProxies,
+    RateLimits, Service, Tls, TrustedProxies,
     db::{self, Database},
     tokens::{Keyring, Secret, TokenRequest},
 };
@@ -95,7 +95,16 @@ fn database_settings(data: &DataArgs, args: &ServiceArgs, mode: &Mode) -> Result
 fn service_settings(data: &DataArgs, args: &ServiceArgs, mode: Mode) -> Result<pinfold_service::Settings> {
     let mut settings = pinfold_service::Settings::new(args.api);
     settings.metrics = args.metrics;
-    settings.public_url = args.public_url.clone();
+    settings.public_url = args.public_url();
+    settings.tls = args.tls.tls(data)?;
+    if let Some(Tls::Acme { cache, .. }) = &settings.tls {
+        make_private_dir(cache)?;
+    }
+    // A node in this process has no certificate to check and no way to leave
+    // the machine: it speaks the node API in the clear, over loopback.
+    if settings.tls.is_some() && !mode.own_nodes.is_empty() {
+        settings.node_api = Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0));
+    }
     settings.trusted_proxies = TrustedProxies::parse(&args.trusted_proxy)?;
     let limited = args.rate_limits.map_or(!mode.private, crate::cli::Switch::is_on);
     settings.rate_limits = limited.then(RateLimits::default);

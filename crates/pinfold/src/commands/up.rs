@@ -24,7 +24,8 @@ pub(crate) async fn up(args: UpArgs) -> Result<()> {
     let node_dir = args.data.data.join(NODE_DIR);
     serve::make_private_dir(&node_dir)?;
     let identity = Identity::load_or_create(&node_dir)?;
-    let private = args.service.public_url.is_none();
+    let public = args.service.public_url();
+    let private = public.is_none();
     let mode = Mode {
         replicas: args.replicas,
         migrate: true,
@@ -34,7 +35,8 @@ pub(crate) async fn up(args: UpArgs) -> Result<()> {
     };
     let running = serve::start(&args.data, &args.service, mode).await?;
     let api = running.service.api_address();
-    let service: Url = format!("http://{}", serve::local(api)).parse().context("the API's own address")?;
+    let own = serve::local(running.service.node_api_address());
+    let service: Url = format!("http://{own}").parse().context("the API's own address")?;
     let provide = !private || !args.node.announce.is_empty();
     let mut settings = node_settings(&args.node, &node_dir, service, provide)?;
     settings.network.allow_private_addresses = serve::allow_private(&args.service, private);
@@ -42,7 +44,7 @@ pub(crate) async fn up(args: UpArgs) -> Result<()> {
     if tokio::time::timeout(MEETING, node.introduced()).await.is_err() {
         tracing::warn!("the node has not reached the service yet; pins wait for it");
     }
-    let endpoint = args.service.public_url.clone().unwrap_or_else(|| format!("http://{}", serve::local(api)));
+    let endpoint = public.unwrap_or_else(|| args.service.endpoint(serve::local(api)));
     let mut lines = vec!["Pinfold is up.".to_owned(), format!("  endpoint  {endpoint}")];
     lines.extend(node_lines(&node));
     lines.extend(metrics_line(&running));
@@ -70,7 +72,8 @@ pub(crate) async fn service(args: ServiceCommand) -> Result<()> {
     };
     let running = serve::start(&args.data, &args.service, mode).await?;
     let api = running.service.api_address();
-    let mut lines = vec!["Pinfold's service is up.".to_owned(), format!("  endpoint  http://{api}")];
+    let mut lines =
+        vec!["Pinfold's service is up.".to_owned(), format!("  endpoint  {}", args.service.endpoint(api))];
     lines.extend(metrics_line(&running));
     serve::ready(&lines);
     serve::stop_signal().await?;
