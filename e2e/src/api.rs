@@ -162,9 +162,17 @@ impl Api {
 
 /// An HTTP client without proxies or redirects, as a service must not need them.
 pub fn client() -> Result<reqwest::Client> {
+    Ok(builder().build()?)
+}
+
+/// The same, which trusts certificates of this root, and no others.
+pub fn client_trusting(root: reqwest::Certificate) -> Result<reqwest::Client> {
+    Ok(builder().tls_certs_only([root]).build()?)
+}
+
+fn builder() -> reqwest::ClientBuilder {
     install_tls();
-    let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
-    Ok(builder.timeout(LIMIT).build()?)
+    reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).timeout(LIMIT)
 }
 
 /// The HTTP client asks for a TLS provider even where it only speaks HTTP.

@@ -1,7 +1,8 @@
 //! Real peers against a real Pinfold: what the tests in `tests/` share.
 //!
 //! A test runs in a [`place::Place`], a folder of its own in which it starts
-//! processes: [`pinfold::Pinfold`], [`kubo::Kubo`], [`postgres::Postgres`].
+//! processes: [`pinfold::Pinfold`], [`kubo::Kubo`], [`postgres::Postgres`],
+//! [`pebble::Pebble`].
 //! Each listens on loopback alone, knows no peer that the test does not name,
 //! and is killed when its guard is dropped. When a test fails, the ends of
 //! their logs are printed.
@@ -20,6 +21,7 @@ pub mod data;
 pub mod http;
 pub mod kubo;
 pub mod net;
+pub mod pebble;
 pub mod pinfold;
 pub mod place;
 pub mod postgres;

@@ -34,6 +34,15 @@ pub(crate) fn cluster(cache: &Cache) -> Result<PathBuf> {
     Ok(folder.join(program))
 }
 
+/// Builds Pebble, in the version that `e2e/pebble/go.mod` requires.
+pub(crate) fn pebble(cache: &Cache) -> Result<PathBuf> {
+    let version = required("pebble", "github.com/letsencrypt/pebble/v2")?;
+    let folder = cache.entry(&format!("pebble-{version}"), |folder| {
+        build("pebble", "github.com/letsencrypt/pebble/v2/cmd/pebble", &folder.join("pebble"))
+    })?;
+    Ok(folder.join("pebble"))
+}
+
 /// Builds gateway-conformance's tests, beside the fixtures that they read;
 /// nothing where the module cannot be had, which is said. (15 s once its
 /// modules are there, which are 40 MB.)

@@ -25,6 +25,8 @@ pub(crate) struct Peers {
     pub(crate) kubo: PathBuf,
     /// Folder of gateway-conformance's tests, where its module could be had.
     pub(crate) conformance: Option<PathBuf>,
+    /// Pebble, an ACME server.
+    pub(crate) pebble: PathBuf,
     /// A Node.js that Helia runs on.
     pub(crate) node: PathBuf,
     /// Folder with Helia and its script.
@@ -47,6 +49,7 @@ impl Peers {
         Ok(Self {
             kubo: go::kubo(cache)?,
             conformance: go::conformance(cache)?,
+            pebble: go::pebble(cache)?,
             node: js::node(cache)?,
             helia: js::packages(cache, "helia")?,
             compliance: js::packages(cache, "compliance")?,
@@ -90,6 +93,7 @@ impl Peers {
     pub(crate) fn list(&self) -> Vec<(&'static str, &PathBuf)> {
         let mut list = vec![
             ("PINFOLD_E2E_KUBO", &self.kubo),
+            ("PINFOLD_E2E_PEBBLE", &self.pebble),
             ("PINFOLD_E2E_NODEJS", &self.node),
             ("PINFOLD_E2E_HELIA", &self.helia),
             ("PINFOLD_E2E_COMPLIANCE", &self.compliance),
