@@ -1,12 +1,18 @@
 //! The recount: what is stored about references and sums, against what the
-//! records themselves say.
+//! records themselves say, as of one moment. Writers go on meanwhile; reclaim
+//! and compaction wait.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::block::inherent;
+use crate::index::Snapshot;
 use crate::inner::Inner;
-use crate::state::{BlockEntry, RootEntry, SegmentStat, Sums, parse_chunk_key};
-use crate::writer::Writer;
+use crate::record::Kind;
+use crate::roots::damaged_part;
+use crate::segments::Read;
+use crate::state::{
+    BlockEntry, Location, RootEntry, SegmentStat, Sums, WalkId, chunk_key, parse_chunk, parse_chunk_key,
+};
 use crate::{Check, Difference, Error, Multihash};
 
 /// How many differences are returned; all are counted.
@@ -16,37 +22,68 @@ const MAX_EXAMPLES: usize = 100;
 /// 30 MiB. Larger stores are counted in several passes.
 const BLOCKS_PER_PASS: u64 = 1 << 18;
 
+/// What is compared: index and sums as of one moment, while writers go on.
+struct Moment<'a> {
+    index: Snapshot<'a>,
+    sums: Sums,
+    segments: BTreeMap<u32, SegmentStat>,
+    /// The segment that was open, and the length of its file.
+    open: (u32, u64),
+}
+
 impl Inner {
     /// See [`Store::check`](crate::Store::check).
     pub(crate) fn check(&self) -> Result<Check, Error> {
+        // No segment is deleted meanwhile, so that lists are read where they
+        // lay at the moment.
         let _no_maintenance = self.maintenance.lock();
-        let _no_checkpoint = self.checkpointing.lock();
-        let writer = self.writer.lock();
+        let moment = self.moment()?;
         let mut check = Check::default();
-        let passes = writer.ledger.sums.blocks / BLOCKS_PER_PASS + 1;
+        let passes = moment.sums.blocks / BLOCKS_PER_PASS + 1;
         for pass in 0..passes {
             let in_pass = |key: &[u8]| u64::from(crc32fast::hash(key)) % passes == pass;
-            self.check_references(&in_pass, &mut check)?;
+            self.check_references(&moment, &in_pass, &mut check)?;
         }
-        self.check_roots(&mut check)?;
-        self.check_sums(&writer, &mut check)?;
+        self.check_roots(&moment, &mut check)?;
+        self.check_sums(&moment, &mut check)?;
         Ok(check)
     }
 
+    /// What is true now. Writers wait for the newest changes to be sorted in,
+    /// some milliseconds.
+    fn moment(&self) -> Result<Moment<'_>, Error> {
+        let _no_checkpoint = self.checkpointing.lock();
+        // Most of them, before anyone waits.
+        self.index.settle_all();
+        let writer = self.writer.lock();
+        let len = writer.file.len().map_err(|source| self.segments.failed("read", writer.segment, source))?;
+        Ok(Moment {
+            index: self.index.snapshot(),
+            sums: writer.ledger.sums,
+            segments: writer.ledger.segments().clone(),
+            open: (writer.segment, len),
+        })
+    }
+
     /// Counts the entries of all lists and compares.
-    fn check_references(&self, in_pass: &impl Fn(&[u8]) -> bool, check: &mut Check) -> Result<(), Error> {
+    fn check_references(
+        &self,
+        moment: &Moment<'_>,
+        in_pass: &impl Fn(&[u8]) -> bool,
+        check: &mut Check,
+    ) -> Result<(), Error> {
         let mut counted: HashMap<Vec<u8>, u64> = HashMap::new();
-        for pair in self.index.pairs(b"l") {
-            let (key, _) = pair?;
+        for pair in moment.index.pairs(b"l") {
+            let (key, value) = pair?;
             let (walk, number) = parse_chunk_key(&key[1..]).ok_or_else(crate::index::malformed)?;
-            for multihash in self.expect_chunk(walk, number)? {
+            for multihash in self.part(walk, number, Location::decode(&value))? {
                 let key = multihash.to_bytes();
                 if in_pass(&key) && inherent(&multihash).is_none() {
                     *counted.entry(key).or_default() += 1;
                 }
             }
         }
-        for pair in self.index.pairs(b"b") {
+        for pair in moment.index.pairs(b"b") {
             let (key, value) = pair?;
             if !in_pass(&key[1..]) {
                 continue;
@@ -61,8 +98,8 @@ impl Inner {
     }
 
     /// Every block of a held root is held, and the root's sums are right.
-    fn check_roots(&self, check: &mut Check) -> Result<(), Error> {
-        for pair in self.index.pairs(b"r") {
+    fn check_roots(&self, moment: &Moment<'_>, check: &mut Check) -> Result<(), Error> {
+        for pair in moment.index.pairs(b"r") {
             let (_, value) = pair?;
             let entry = RootEntry::decode(&value).ok_or_else(crate::index::malformed)?;
             let Some(held) = entry.root.held else {
@@ -71,9 +108,9 @@ impl Inner {
             check.roots += 1;
             let (mut blocks, mut bytes, mut missing) = (0, 0, 0);
             for number in 0..held.chunks {
-                for multihash in self.expect_chunk(held.walk, number)? {
+                for multihash in self.part(held.walk, number, moment.index.chunk(held.walk, number)?)? {
                     blocks += 1;
-                    match self.held(&multihash)? {
+                    match moment.held(&multihash)? {
                         Some(len) => bytes += len,
                         None => {
                             missing += 1;
@@ -91,11 +128,11 @@ impl Inner {
     }
 
     /// The store's sums, and those of every segment.
-    fn check_sums(&self, writer: &Writer, check: &mut Check) -> Result<(), Error> {
+    fn check_sums(&self, moment: &Moment<'_>, check: &mut Check) -> Result<(), Error> {
         let (mut sums, mut live) = (Sums::default(), BTreeMap::<u32, u64>::new());
         let mut idle = 0;
         for (letter, key_len) in [(b"b", None), (b"l", Some(12)), (b"r", None)] {
-            for pair in self.index.pairs(letter) {
+            for pair in moment.index.pairs(letter) {
                 let (key, value) = pair?;
                 let Some(location) = place(letter[0], &value, &mut sums, &mut idle, key.len() - 1)? else {
                     continue;
@@ -105,23 +142,55 @@ impl Inner {
                     crate::record::record_len(key_len, location.len.into());
             }
         }
-        compare("blocks", writer.ledger.sums.blocks, sums.blocks, check);
-        compare("bytes of blocks", writer.ledger.sums.block_bytes, sums.block_bytes, check);
-        compare("bytes of released roots", writer.ledger.sums.released_bytes, sums.released_bytes, check);
-        compare("blocks without references", self.index.pairs(b"i").count() as u64, idle, check);
-        for (segment, stat) in writer.ledger.segments() {
+        compare("blocks", moment.sums.blocks, sums.blocks, check);
+        compare("bytes of blocks", moment.sums.block_bytes, sums.block_bytes, check);
+        compare("bytes of released roots", moment.sums.released_bytes, sums.released_bytes, check);
+        compare("blocks without references", moment.index.pairs(b"i").count() as u64, idle, check);
+        for (segment, stat) in &moment.segments {
             compare("live bytes of a segment", stat.live, live.remove(segment).unwrap_or_default(), check);
-            self.check_len(*segment, stat, check)?;
+            self.check_len(*segment, stat, moment, check)?;
         }
         compare("live bytes in segments that do not exist", 0, live.values().sum(), check);
         Ok(())
     }
 
-    fn check_len(&self, segment: u32, stat: &SegmentStat, check: &mut Check) -> Result<(), Error> {
-        let len = self.segments.file(segment)?.len();
-        let len = len.map_err(|source| self.segments.failed("read", segment, source))?;
+    fn check_len(
+        &self,
+        segment: u32,
+        stat: &SegmentStat,
+        moment: &Moment<'_>,
+        check: &mut Check,
+    ) -> Result<(), Error> {
+        // The open one has grown since; the others stay as they are.
+        let len = if segment == moment.open.0 {
+            moment.open.1
+        } else {
+            let len = self.segments.file(segment)?.len();
+            len.map_err(|source| self.segments.failed("read", segment, source))?
+        };
         compare("length of a segment", stat.len, len, check);
         Ok(())
+    }
+
+    /// One part of a list, where it lay at the moment.
+    fn part(&self, walk: WalkId, number: u32, at: Option<Location>) -> Result<Vec<Multihash>, Error> {
+        let location = at.ok_or_else(|| damaged_part(number))?;
+        let list = match self.segments.read(Kind::Chunk, &chunk_key(walk, number), location)? {
+            Read::Intact(payload) => parse_chunk(&payload),
+            Read::Damaged(_) => None,
+        };
+        list.ok_or_else(|| damaged_part(number))
+    }
+}
+
+impl Moment<'_> {
+    /// The block's length, where it was held.
+    fn held(&self, multihash: &Multihash) -> Result<Option<u64>, Error> {
+        if let Some(bytes) = inherent(multihash) {
+            return Ok(Some(bytes.len() as u64));
+        }
+        let entry = self.index.block(&multihash.to_bytes())?;
+        Ok(entry.and_then(|entry| entry.location()).map(|location| location.len.into()))
     }
 }
 
@@ -132,7 +201,7 @@ fn place(
     sums: &mut Sums,
     idle: &mut u64,
     key_len: usize,
-) -> Result<Option<crate::state::Location>, Error> {
+) -> Result<Option<Location>, Error> {
     let malformed = crate::index::malformed;
     match letter {
         b'b' => {
@@ -151,7 +220,7 @@ fn place(
             }
             Ok(Some(entry.location))
         }
-        _ => crate::state::Location::decode(value).map(Some).ok_or_else(malformed),
+        _ => Location::decode(value).map(Some).ok_or_else(malformed),
     }
 }
 

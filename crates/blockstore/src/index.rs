@@ -55,8 +55,8 @@ pub(crate) struct Index {
     sequence: SequenceNumberCounter,
     /// Held by the one who moves changes from the overlay to the tree.
     settling: Mutex<()>,
-    /// The moments at which iterators are being opened.
-    opening: Mutex<Vec<SeqNo>>,
+    /// The moments at which somebody looks.
+    watched: Mutex<Vec<SeqNo>>,
     disk_bytes: AtomicU64,
     /// Where to leave word that the index is to be rebuilt.
     marker: PathBuf,
@@ -106,7 +106,7 @@ impl Index {
             overlay: Overlay::default(),
             sequence,
             settling: Mutex::new(()),
-            opening: Mutex::default(),
+            watched: Mutex::default(),
             disk_bytes,
             marker: marker(dir),
         })
@@ -180,31 +180,31 @@ impl Index {
     }
 
     /// Shows the tree, for iterating, all changes until now.
-    fn settle_all(&self) {
+    pub(crate) fn settle_all(&self) {
         let _one_at_a_time = self.settling.lock();
         self.settle(&self.overlay.detach());
     }
 
-    /// Opens an iterator on the state of this moment. It keeps that state to
-    /// itself once it is open; until then, a merge must not clear it away.
-    fn as_of_now<T>(&self, open: impl FnOnce(SeqNo) -> T) -> T {
-        let now = {
-            let mut opening = self.opening.lock();
-            opening.push(self.sequence.get());
-            opening[opening.len() - 1]
-        };
-        let opened = open(now);
-        let mut opening = self.opening.lock();
-        if let Some(at) = opening.iter().position(|moment| *moment == now) {
-            opening.swap_remove(at);
-        }
-        opened
+    /// What the tree has now. A merge does not clear it away while this lives.
+    fn now(&self) -> Snapshot<'_> {
+        let mut watched = self.watched.lock();
+        let moment = self.sequence.get();
+        watched.push(moment);
+        Snapshot { index: self, moment }
+    }
+
+    /// The index as of this moment. For the one who holds the writer, so that
+    /// nothing is half done, and `checkpointing`, as for [`Index::pairs`].
+    /// While it lives, changes that go to disk are kept in memory as well.
+    pub(crate) fn snapshot(&self) -> Snapshot<'_> {
+        self.settle_all();
+        self.now()
     }
 
     /// The moment before which nobody looks.
     fn oldest_moment(&self) -> SeqNo {
-        let opening = self.opening.lock();
-        opening.iter().copied().min().unwrap_or_else(|| self.sequence.get())
+        let watched = self.watched.lock();
+        watched.iter().copied().min().unwrap_or_else(|| self.sequence.get())
     }
 
     /// Applies changes that were set apart to the tree, in memory.
@@ -231,7 +231,7 @@ impl Index {
     /// checkpoint waits for the writer while it keeps others from here.
     pub(crate) fn pairs(&self, prefix: &[u8]) -> Pairs {
         self.settle_all();
-        self.as_of_now(|now| Pairs(self.tree.prefix(prefix, now, None)))
+        self.now().pairs(prefix)
     }
 
     /// Up to `limit` pairs with this prefix after the key `after`, for those
@@ -240,7 +240,11 @@ impl Index {
         let start = after.map_or(Bound::Included([prefix].to_vec()), |after| Bound::Excluded(after.to_vec()));
         let range = (start, Bound::Excluded([prefix + 1].to_vec()));
         self.settle_all();
-        self.as_of_now(|now| Pairs(self.tree.range(range, now, None))).take(limit).collect()
+        let now = self.now();
+        let pairs = Pairs(self.tree.range(range, now.moment, None));
+        // An open iterator keeps its state to itself.
+        drop(now);
+        pairs.take(limit).collect()
     }
 
     /// Bytes that changes occupy in memory, roughly.
@@ -303,6 +307,42 @@ impl Rotation<'_> {
     pub(crate) fn finish(self, changes: &Changes) {
         self.index.settle(changes);
         self.index.tree.rotate_memtable();
+    }
+}
+
+/// The index as of one moment.
+pub(crate) struct Snapshot<'a> {
+    index: &'a Index,
+    moment: SeqNo,
+}
+
+impl Drop for Snapshot<'_> {
+    fn drop(&mut self) {
+        let mut watched = self.index.watched.lock();
+        if let Some(at) = watched.iter().position(|moment| *moment == self.moment) {
+            watched.swap_remove(at);
+        }
+    }
+}
+
+impl Snapshot<'_> {
+    /// All pairs whose key begins with `prefix`. Once open, they keep what
+    /// they need to themselves.
+    pub(crate) fn pairs(&self, prefix: &[u8]) -> Pairs {
+        Pairs(self.index.tree.prefix(prefix, self.moment, None))
+    }
+
+    pub(crate) fn block(&self, multihash: &[u8]) -> Result<Option<BlockEntry>, Error> {
+        self.get_as(&Key::new(b'b', multihash), BlockEntry::decode)
+    }
+
+    pub(crate) fn chunk(&self, walk: WalkId, number: u32) -> Result<Option<Location>, Error> {
+        self.get_as(&Key::new(b'l', &chunk_key(walk, number)), Location::decode)
+    }
+
+    fn get_as<T>(&self, key: &Key, decode: fn(&[u8]) -> Option<T>) -> Result<Option<T>, Error> {
+        let value = self.index.outcome(self.index.tree.get(key.as_slice(), self.moment))?;
+        value.map(|value| decode(&value).ok_or_else(malformed)).transpose()
     }
 }
 

@@ -127,9 +127,7 @@ impl Inner {
     pub(crate) fn expect_chunk(&self, walk: WalkId, number: u32) -> Result<Vec<Multihash>, Error> {
         match self.read_chunk(walk, number)? {
             Chunk::Read(_, list) => Ok(list),
-            Chunk::Damaged(_) | Chunk::Missing => {
-                Err(Error::Damaged { what: format!("part {number} of the list of a root") })
-            }
+            Chunk::Damaged(_) | Chunk::Missing => Err(damaged_part(number)),
         }
     }
 
@@ -200,6 +198,11 @@ pub(crate) enum Chunk {
     Damaged(Location),
     /// The list has no such chunk.
     Missing,
+}
+
+/// A chunk of a root's list cannot be read.
+pub(crate) fn damaged_part(number: u32) -> Error {
+    Error::Damaged { what: format!("part {number} of the list of a root") }
 }
 
 /// Refuses a root key that cannot be stored.

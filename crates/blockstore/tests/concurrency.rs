@@ -46,6 +46,12 @@ fn walks_readers_and_reclaim_do_not_disturb_each_other() {
                 store.reclaim(|| false).unwrap();
             }
         });
+        // A recount sees one moment, whatever goes on.
+        let checker = scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                assert_sound(&store);
+            }
+        });
         let walkers: Vec<_> = (0..WALKERS)
             .map(|walker| {
                 let (store, shared) = (&store, &shared);
@@ -73,7 +79,7 @@ fn walks_readers_and_reclaim_do_not_disturb_each_other() {
         let walked: Vec<_> = walkers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
         is_over.store(true, Ordering::Relaxed);
         walked.into_iter().for_each(|result| result.unwrap());
-        readers.into_iter().chain([reclaimer]).for_each(|thread| thread.join().unwrap());
+        readers.into_iter().chain([reclaimer, checker]).for_each(|thread| thread.join().unwrap());
     });
     store.reclaim(|| false).unwrap();
     let check = assert_sound(&store);
