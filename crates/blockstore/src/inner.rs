@@ -2,9 +2,9 @@
 //!
 //! Locks, in the order in which they are taken: `maintenance` (reclaim and
 //! compaction, one at a time), `checkpointing`, the index's own, `writer`,
-//! `protected`. Reads take none of them, but iterating over the index takes
-//! the index's own: whoever does so with the writer held, holds
-//! `checkpointing` first.
+//! `protected`, the reserve's own. Reads take none of them, but iterating over
+//! the index takes the index's own: whoever does so with the writer held,
+//! holds `checkpointing` first.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use crate::index::Index;
 use crate::io::SyncMoment;
 use crate::meter::{self, Meter};
 use crate::record::Kind;
+use crate::reserve::Reserve;
 use crate::segments::{Read, Segments};
 use crate::state::{BlockEntry, Location};
 use crate::sync::{Covered, SyncPoint};
@@ -52,6 +53,7 @@ pub(crate) struct Inner {
     pub(crate) walks: Mutex<crate::walk::Walks>,
     pub(crate) maintenance: Mutex<()>,
     pub(crate) checkpointing: Mutex<()>,
+    pub(crate) reserve: Reserve,
     pub(crate) signal: Signal,
     pub(crate) lost: AtomicU64,
     pub(crate) meter: Meter,
@@ -81,6 +83,9 @@ impl Inner {
     }
 
     fn put_batch(&self, drafts: &[Draft<'_>]) -> Result<(), Error> {
+        if !self.reserve.is_made() {
+            self.reserve.retry(self.usage().disk_bytes)?;
+        }
         let mut writer = self.lock_writer()?;
         let mut seen = HashSet::with_capacity(drafts.len());
         let mut wanted = Vec::with_capacity(drafts.len());
@@ -95,7 +100,12 @@ impl Inner {
         }
         let needed = wanted.iter().map(Draft::len).sum();
         self.check_capacity(&writer, needed)?;
-        let locations = self.append(&mut writer, &wanted)?;
+        self.reserve.check()?;
+        // The reserve is not for blocks, but for what makes room for them.
+        let appended = self.try_append(&mut writer, &wanted);
+        let locations = appended.inspect_err(|error| {
+            self.make_room(error);
+        })?;
         let mut apply = self.apply(&mut writer);
         for (draft, location) in wanted.iter().zip(locations) {
             self.applied(apply.block(draft.key, location))?;
@@ -126,9 +136,34 @@ impl Inner {
         })
     }
 
+    /// Runs `work`, and once more where the disk was full and the reserve has
+    /// made room.
+    pub(crate) fn with_room<T>(&self, mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+        match work() {
+            Err(error) if self.make_room(&error) => work(),
+            other => other,
+        }
+    }
+
+    /// Gives the reserve up if the disk is full. Returns whether there is more
+    /// room now.
+    fn make_room(&self, error: &Error) -> bool {
+        matches!(error, Error::DiskFull { .. }) && self.sync.check().is_ok() && self.reserve.give_up()
+    }
+
+    /// Makes the reserve again where there is room for it.
+    pub(crate) fn restore_reserve(&self) -> Result<(), Error> {
+        self.reserve.restore(self.usage().disk_bytes)
+    }
+
+    /// Appends records, all or none, from the reserve where the disk is full.
+    pub(crate) fn append(&self, writer: &mut Writer, drafts: &[Draft<'_>]) -> Result<Vec<Location>, Error> {
+        self.with_room(|| self.try_append(writer, drafts))
+    }
+
     /// Appends records, all or none; the open segment is closed before where
     /// it would grow too long.
-    pub(crate) fn append(&self, writer: &mut Writer, drafts: &[Draft<'_>]) -> Result<Vec<Location>, Error> {
+    fn try_append(&self, writer: &mut Writer, drafts: &[Draft<'_>]) -> Result<Vec<Location>, Error> {
         let bytes: u64 = drafts.iter().map(Draft::len).sum();
         if writer.len > 0 && writer.len + bytes > self.options.segment_bytes {
             self.roll(writer)?;
@@ -147,7 +182,7 @@ impl Inner {
     pub(crate) fn roll(&self, writer: &mut Writer) -> Result<(), Error> {
         self.sync_segment(writer)?;
         let next = writer.segment + 1;
-        let file = self.segments.create(next)?;
+        let file = self.with_room(|| self.segments.create(next))?;
         writer.file = file;
         writer.segment = next;
         writer.len = 0;
@@ -257,7 +292,7 @@ impl Inner {
         };
         rotation.finish(&changes);
         self.sync_to(written)?;
-        self.index.flush()
+        self.with_room(|| self.index.flush())
     }
 
     /// The block's bytes, or `None` where it is not held, or lost by now.

@@ -19,6 +19,12 @@
 //! - A block without a reference is removed by [`Store::reclaim`] once it has
 //!   been without one for [`Options::reclaim_delay`].
 //!
+//! # When the disk is full
+//! Blocks are refused, and a reserve that was set aside for this
+//! ([`Options::reserve_bytes`]) is given up, so that roots can be released,
+//! reclaim copies what it must, and the index can be written. Once there is
+//! room the reserve is made again, and blocks are taken.
+//!
 //! # What is never served
 //! Bytes whose checksum is wrong. Such a block is *lost*: it is gone for
 //! [`Store::has`] and [`Store::get`], keeps its references, and is named by
@@ -49,6 +55,7 @@ mod overlay;
 mod reclaim;
 mod record;
 mod recover;
+mod reserve;
 mod roots;
 mod scan;
 mod scrub;

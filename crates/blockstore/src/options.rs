@@ -13,6 +13,11 @@ pub struct Options {
     /// with [`Error::Full`](crate::Error::Full); the few bytes that are needed
     /// to release roots and to compact are not.
     pub capacity_bytes: u64,
+    /// The most that is set aside, in bytes, on top of the capacity, so that
+    /// roots can be released and space reclaimed when the disk is full: a
+    /// 256th of what the store occupies, at least 1 MiB, at most this, and at
+    /// most a 64th of the capacity. 0 for none.
+    pub reserve_bytes: u64,
     /// The size at which a segment is closed and the next one begun, in
     /// bytes; at most 2 GiB. A segment exceeds it by at most one batch.
     pub segment_bytes: u64,
@@ -42,10 +47,14 @@ pub struct Options {
 /// the limit leave room for.
 const MAX_SEGMENT_BYTES: u64 = 2 << 30;
 
+/// A small store has a smaller reserve.
+const MIN_CAPACITY_PER_RESERVE: u64 = 64;
+
 impl Options {
     /// These options with what cannot work replaced by what can.
     pub(crate) fn bounded(mut self) -> Self {
         self.segment_bytes = self.segment_bytes.min(MAX_SEGMENT_BYTES);
+        self.reserve_bytes = self.reserve_bytes.min(self.capacity_bytes / MIN_CAPACITY_PER_RESERVE);
         self
     }
 }
@@ -54,6 +63,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             capacity_bytes: u64::MAX,
+            reserve_bytes: 16 << 20,
             segment_bytes: 256 << 20,
             sync_bytes: 16 << 20,
             reclaim_delay: Duration::from_secs(3600),

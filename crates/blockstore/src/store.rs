@@ -15,6 +15,7 @@ use crate::inner::Inner;
 use crate::io::{DiskIo, Io};
 use crate::meter::Meter;
 use crate::recover::recover;
+use crate::reserve::Reserve;
 use crate::roots::check_key;
 use crate::segments::Segments;
 use crate::state::{HeldList, RootEntry, WalkId};
@@ -76,7 +77,7 @@ pub struct Usage {
     pub blocks: u64,
     /// The sum of their lengths, in bytes.
     pub block_bytes: u64,
-    /// Bytes on disk: segments and index.
+    /// Bytes on disk: segments and index, without the reserve.
     pub disk_bytes: u64,
     /// [`Options::capacity_bytes`].
     pub capacity_bytes: u64,
@@ -241,8 +242,13 @@ impl Store {
         let options = options.bounded();
         let lock = format::lock(dir)?;
         let store = format::identify(dir, !Segments::new(Arc::clone(&io), 0).list()?.is_empty())?;
+        let reserve = Reserve::open(Arc::clone(&io), options.reserve_bytes)?;
         let segments = Segments::new(io, store);
-        let recovered = recover(dir, &segments, store, &options)?;
+        let recovered = match recover(dir, &segments, store, &options) {
+            // A replay writes the index.
+            Err(Error::DiskFull { .. }) if reserve.give_up() => recover(dir, &segments, store, &options)?,
+            other => other?,
+        };
         let sync = SyncPoint::default();
         let (segment, offset) = (recovered.writer.segment, recovered.writer.len);
         sync.advance(Covered { written: 0, segment, offset });
@@ -257,10 +263,12 @@ impl Store {
             walks: Mutex::default(),
             maintenance: Mutex::default(),
             checkpointing: Mutex::default(),
+            reserve,
             signal: Signal::default(),
             lost: AtomicU64::new(recovered.lost),
             meter: Meter::new(),
         });
+        inner.restore_reserve()?;
         let background = if inner.options.background { Some(start(&inner, dir)?) } else { None };
         Ok(Self(Arc::new(Handle { background, inner, _lock: lock })))
     }

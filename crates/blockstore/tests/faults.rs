@@ -183,6 +183,98 @@ fn reclaim_that_fails_loses_nothing() {
     }
 }
 
+/// What a store with a reserve is on: its blocks, its disk and its options.
+struct Full {
+    dir: tempfile::TempDir,
+    io: SimIo,
+    all: Vec<Block>,
+}
+
+/// The quarter that has to be free besides is longer than a block, so that
+/// blocks do not stop short of it.
+const RESERVE: usize = 8_000;
+
+impl Full {
+    /// A disk of `space` bytes with two roots of ten blocks each.
+    fn new(space: u64) -> (Self, Store) {
+        let full = Self { dir: tempfile::tempdir().unwrap(), io: SimIo::new(1), all: blocks(0..40, 1000) };
+        full.io.set_faults(Faults { space: Some(space), ..Faults::default() });
+        let store = full.open(RESERVE as u64);
+        assert_eq!(full.reserve(), Some(RESERVE));
+        hold(&store, b"gone", &full.all[..10]);
+        hold(&store, b"kept", &full.all[10..20]);
+        (full, store)
+    }
+
+    fn open(&self, reserve_bytes: u64) -> Store {
+        let options = Options { segment_bytes: 10_000, reserve_bytes, ..options() };
+        Store::open_on(Arc::new(self.io.clone()), self.dir.path(), options).unwrap()
+    }
+
+    fn reserve(&self) -> Option<usize> {
+        self.io.files().into_iter().find(|(name, _)| name == "reserve").map(|(_, len)| len)
+    }
+
+    /// No block is taken, whatever room there is.
+    fn assert_refused(&self, store: &Store) {
+        let error = store.put(&self.all[39..]).unwrap_err();
+        assert!(matches!(error, Error::DiskFull { .. }), "{error}");
+        assert_eq!(self.reserve(), None);
+    }
+}
+
+#[test]
+fn a_disk_that_others_filled_still_releases_space() {
+    let (full, store) = Full::new(u64::MAX);
+    let used: usize = full.io.files().iter().map(|(_, len)| len).sum();
+    full.io.set_faults(Faults { space: Some(used as u64), ..Faults::default() });
+    assert!(store.release(b"gone").unwrap());
+    // There is room now, which is not for blocks.
+    full.assert_refused(&store);
+    assert_eq!(reclaim(&store).blocks, 10);
+    assert_eq!(full.reserve(), Some(RESERVE));
+    store.put(&full.all[20..21]).unwrap();
+    assert_held(&store, &full.all[10..21]);
+    assert_gone(&store, &full.all[..10]);
+    assert_sound(&store);
+    // The file is no part of the format.
+    drop(store);
+    assert_held(&full.open(0), &full.all[10..21]);
+}
+
+#[test]
+fn a_disk_that_blocks_filled_still_releases_space() {
+    let (full, store) = Full::new(36_000);
+    let mut walk = store.begin(b"more").unwrap();
+    walk.reference(&keys(&full.all[20..30])).unwrap();
+    let refused = full.all[20..30].iter().find_map(|block| store.put(std::slice::from_ref(block)).err());
+    assert!(matches!(refused, Some(Error::DiskFull { .. })), "{refused:?}");
+    full.assert_refused(&store);
+    // What is held counts for nothing.
+    store.put(&full.all[..20]).unwrap();
+    drop((walk, store));
+    let store = full.open(RESERVE as u64);
+    full.assert_refused(&store);
+    assert!(store.release(b"gone").unwrap());
+    assert!(reclaim(&store).blocks >= 10);
+    assert_eq!(full.reserve(), Some(RESERVE));
+    hold(&store, b"new", &full.all[30..36]);
+    assert_held(&store, &full.all[10..20]);
+    assert_sound(&store);
+}
+
+#[test]
+fn room_that_others_make_is_found_by_the_next_block() {
+    let (full, store) = Full::new(36_000);
+    let refused = full.all[20..30].iter().find_map(|block| store.put(std::slice::from_ref(block)).err());
+    assert!(matches!(refused, Some(Error::DiskFull { .. })), "{refused:?}");
+    assert_eq!(full.reserve(), None);
+    full.io.set_faults(Faults::default());
+    store.put(&full.all[20..]).unwrap();
+    assert_eq!(full.reserve(), Some(RESERVE));
+    assert_held(&store, &full.all);
+}
+
 #[test]
 fn the_capacity_is_kept_and_released_space_counts_again() {
     let dir = tempfile::tempdir().unwrap();

@@ -120,6 +120,7 @@ impl Round {
             index_memory_bytes: 1 << 10 << self.random.below(8),
             reclaim_delay: Duration::ZERO,
             background: false,
+            reserve_bytes: 0,
             ..Options::default()
         }
     }

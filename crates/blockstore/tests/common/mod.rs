@@ -37,7 +37,13 @@ pub(crate) fn keys(blocks: &[Block]) -> Vec<Multihash> {
 
 /// Everything in its order, nothing delayed, small segments.
 pub(crate) fn options() -> Options {
-    Options { segment_bytes: 1 << 20, reclaim_delay: Duration::ZERO, background: false, ..Options::default() }
+    Options {
+        segment_bytes: 1 << 20,
+        reserve_bytes: 0,
+        reclaim_delay: Duration::ZERO,
+        background: false,
+        ..Options::default()
+    }
 }
 
 pub(crate) fn open(dir: &Path) -> Store {
