@@ -58,6 +58,7 @@ pub(crate) struct Index {
     /// The moments at which somebody looks.
     watched: Mutex<Vec<SeqNo>>,
     disk_bytes: AtomicU64,
+    dir: PathBuf,
     /// Where to leave word that the index is to be rebuilt.
     marker: PathBuf,
 }
@@ -108,6 +109,7 @@ impl Index {
             settling: Mutex::new(()),
             watched: Mutex::default(),
             disk_bytes,
+            dir: dir.to_owned(),
             marker: marker(dir),
         })
     }
@@ -272,7 +274,7 @@ impl Index {
         self.outcome(flushed)?;
         let strategy = lsm_tree::compaction::Leveled::default().with_table_target_size(TABLE_BYTES);
         let compacted = self.tree.compact(Arc::new(strategy), self.oldest_moment());
-        self.disk_bytes.store(self.tree.disk_space(), Ordering::Relaxed);
+        self.sweep()?;
         self.outcome(compacted).map(drop)
     }
 
@@ -284,8 +286,18 @@ impl Index {
             return Ok(());
         }
         let compacted = self.tree.major_compact(TABLE_BYTES, self.oldest_moment());
-        self.disk_bytes.store(self.tree.disk_space(), Ordering::Relaxed);
+        self.sweep()?;
         self.outcome(compacted)
+    }
+
+    /// Deletes the files that only older versions of the tree have. A merge
+    /// looks for such before it has made its own inputs some, and leaves them,
+    /// as much as the index itself after a rewriting, to the next merge.
+    fn sweep(&self) -> Result<(), Error> {
+        let oldest = self.oldest_moment();
+        let swept = self.tree.get_version_history_lock().maintenance(&self.dir, oldest);
+        self.disk_bytes.store(self.tree.disk_space(), Ordering::Relaxed);
+        self.outcome(swept)
     }
 }
 
