@@ -1,11 +1,13 @@
 //! `cargo xtask bench`: Pinfold beside its peers, in one run.
 
+use std::process::Command;
+
 use anyhow::Result;
 use clap::Args;
 
 use super::build;
 use crate::{
-    cache::Cache,
+    cache::{Cache, checkout},
     peers::{Peers, go},
     process::{cargo, run as execute},
     report::Report,
@@ -48,10 +50,9 @@ pub(crate) fn run(choice: &Choice) -> Result<bool> {
     };
     report.stage("build", |_| execute(cargo().args(["build", "--locked", "--release"])));
     report.stage("bench", |_| {
-        let mut command = cargo();
-        command
-            .args(["run", "--locked", "--quiet", "--package", "pinfold-e2e", "--bin", "bench", "--"])
-            .args(&choice.rows);
+        execute(cargo().args(["build", "--locked", "--workspace", "--bin", "bench"]))?;
+        let mut command = Command::new(build::target()?.join("debug").join("bench"));
+        command.args(&choice.rows).current_dir(checkout().join("e2e"));
         peers.announce(&mut command);
         if let Some(cluster) = &cluster {
             command.env("PINFOLD_E2E_CLUSTER", cluster);
