@@ -16,9 +16,12 @@ use super::{Entry, Item, Kind, MAX_BLOCK, MAX_CID, MAX_ENTRIES, MAX_MESSAGE, MAX
 /// The buffer for everything but large blocks.
 const INPUT: usize = 32 << 10;
 
-/// The first allocation for a block; it doubles as bytes arrive, so that no
-/// more than twice what came is ever held.
+/// The first allocation for a block.
 const FIRST_GROWTH: usize = 64 << 10;
+
+/// What it grows by when it is full, so that no more than this many times what
+/// came is ever held, and little is copied on the way.
+const GROWTH: usize = 4;
 
 /// The longest wantlist entry or presence that is read, more than twice what
 /// one with the longest CID takes. Longer ones are skipped.
@@ -65,7 +68,7 @@ impl Growing {
     /// Memory for the next bytes; not empty unless complete.
     fn room(&mut self) -> &mut [u8] {
         if self.filled == self.data.len() && !self.is_complete() {
-            let size = (self.filled * 2).max(FIRST_GROWTH).min(self.length);
+            let size = (self.filled * GROWTH).max(FIRST_GROWTH).min(self.length);
             self.data.reserve_exact(size - self.data.len());
             self.data.resize(size, 0);
         }

@@ -6,6 +6,8 @@
 //! shown in parts of [`PART`]: the first in the transaction of the fact, the
 //! others by a job, from where `content.follow` points.
 
+use std::collections::BTreeSet;
+
 use pinfold_core::status::{Reason, Status};
 
 use super::{
@@ -22,6 +24,22 @@ use super::{
 
 /// Pins that one transaction changes because of one content.
 pub(crate) const PART: i64 = 1_000;
+
+/// Loads and locks whichever accounts have one of some locked contents, so that
+/// a transaction that goes through the contents one by one does not lock them
+/// in the contents' order. Of a content that more than [`PART`] have,
+/// the first are locked; the others follow in parts of their own. SQLite has
+/// one writer, and nothing to lock.
+pub(crate) async fn lock_accounts(tx: &mut Tx, contents: &[i64]) -> Result<()> {
+    if tx.is_sqlite() || contents.len() < 2 {
+        return Ok(());
+    }
+    let sql = "SELECT account FROM holding WHERE content = $1 ORDER BY account LIMIT $2";
+    let lists: Vec<_> = contents.iter().map(|&content| values![content, PART].to_vec()).collect();
+    let rows = tx.query_many(sql, &lists).await?;
+    let accounts = rows.iter().flatten().map(|row| row.int(0)).collect::<Result<BTreeSet<AccountId>>>()?;
+    unit::load_accounts(tx, accounts).await
+}
 
 /// Shows a content's facts in its pins, from the first account on.
 pub(crate) async fn show(tx: &mut Tx, content: i64) -> Result<()> {

@@ -33,11 +33,26 @@ pub(crate) async fn report(tx: &mut Tx, request: NodeRequest, report: &Report) -
     unit::load_contents(tx, contents.iter().copied()).await?;
     let known: Vec<i64> = contents.into_iter().filter(|id| tx.unit.contents.contains_key(id)).collect();
     unit::load_allocations(tx, known).await?;
+    let touching: Vec<i64> = events
+        .iter()
+        .filter(|event| touches_accounts(tx, event))
+        .map(|event| event.allocation.content)
+        .collect();
+    effects::lock_accounts(tx, &touching).await?;
     let mut answers = Vec::with_capacity(events.len());
     for event in events {
         answers.push(handle(tx, node, event).await?);
     }
     Ok(ReportAck { answers })
+}
+
+/// Whether an event may change what accounts see or pay: all but the progress
+/// of a fetch that was under way before.
+fn touches_accounts(tx: &mut Tx, event: &Event) -> bool {
+    let EventKind::Progress { next_attempt_ms, .. } = &event.kind else { return true };
+    tx.unit.content(event.allocation.content).is_ok_and(|facts| {
+        facts.state == State::Waiting || facts.next_attempt.is_some() != next_attempt_ms.is_some()
+    })
 }
 
 async fn handle(tx: &mut Tx, node: i64, event: &Event) -> Result<Answer> {

@@ -123,6 +123,7 @@ async fn expire(tx: &mut Tx) -> Result<u64> {
         FOR UPDATE SKIP LOCKED";
     let due = ids(tx, sql, tx.now()).await?;
     let due = load(tx, due).await?;
+    effects::lock_accounts(tx, &due).await?;
     for &content in &due {
         expire_content(tx, content).await?;
     }
