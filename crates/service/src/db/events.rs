@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use pinfold_core::status::Reason;
 use pinfold_node_api::{
-    Answer, Event, EventKind, Inventory, InventoryAck, MAX_ALLOCATIONS, MAX_EVENTS, ManifestSummary, Report,
-    ReportAck,
+    Answer, Event, EventKind, Inventory, InventoryAck, MAX_ALLOCATIONS, ManifestSummary, Report,
 };
 
 use super::{
@@ -22,13 +21,22 @@ use super::{
     unit,
 };
 
-/// Notes the events of a report and answers each.
-pub(crate) async fn report(tx: &mut Tx, request: NodeRequest, report: &Report) -> Result<ReportAck> {
+/// Events of one transaction: as long as it runs, the accounts that they
+/// concern accept no pins.
+pub(crate) const PART: usize = 32;
+
+/// Accepts a report, and notes what the node says of itself.
+pub(crate) async fn accept(tx: &mut Tx, request: NodeRequest, report: &Report) -> Result<()> {
     let node = nodes::accept(tx, request, Channel::Report).await?.id;
     let sql = "UPDATE node SET used = $2, capacity = $3 WHERE id = $1";
     let space = values![node, amount(report.used_bytes), amount(report.capacity_bytes)];
     tx.execute(sql, &space).await?;
-    let events = &report.events[..report.events.len().min(MAX_EVENTS)];
+    Ok(())
+}
+
+/// Notes some events of an accepted report and answers each.
+pub(crate) async fn note(tx: &mut Tx, request: NodeRequest, events: &[Event]) -> Result<Vec<Answer>> {
+    let node = nodes::accepted_report(tx, request).await?;
     let contents: Vec<i64> = events.iter().map(|event| event.allocation.content).collect();
     unit::load_contents(tx, contents.iter().copied()).await?;
     let known: Vec<i64> = contents.into_iter().filter(|id| tx.unit.contents.contains_key(id)).collect();
@@ -43,7 +51,7 @@ pub(crate) async fn report(tx: &mut Tx, request: NodeRequest, report: &Report) -
     for event in events {
         answers.push(handle(tx, node, event).await?);
     }
-    Ok(ReportAck { answers })
+    Ok(answers)
 }
 
 /// Whether an event may change what accounts see or pay: all but the progress

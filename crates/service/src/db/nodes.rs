@@ -113,6 +113,16 @@ pub(crate) async fn accept(tx: &mut Tx, request: NodeRequest, channel: Channel) 
     }
 }
 
+/// The number of the node whose report was accepted before; a newer one, or a
+/// newer session, has the rest of it refused.
+pub(crate) async fn accepted_report(tx: &mut Tx, request: NodeRequest) -> Result<i64> {
+    let sql = "SELECT id FROM node WHERE key = $1 AND session = $2 AND seq_report = $3";
+    match tx.first(sql, &values![&request.key, request.session, request.sequence]).await? {
+        Some(row) => row.int(0),
+        None => Err(refusal(tx, request).await?.into()),
+    }
+}
+
 async fn refusal(tx: &mut Tx, request: NodeRequest) -> Result<NodeRefusal> {
     let row = tx.first("SELECT session FROM node WHERE key = $1", &values![&request.key]).await?;
     Ok(match row {
@@ -209,8 +219,11 @@ async fn assignments(tx: &mut Tx, node: i64, rows: &[Row]) -> Result<Vec<Assignm
     let origins = each(tx, origins, &contents, None).await?;
     let peers = "SELECT node FROM allocation WHERE content = $1 AND node <> $2 AND state IN (0, 1)";
     let peers = each(tx, peers, &contents, Some(node)).await?;
-    let predecessors = "SELECT o.cid FROM hold h JOIN content o ON o.id = h.content
-        JOIN allocation a ON a.content = o.id AND a.node = $2 AND a.state = 1 WHERE h.successor = $1 LIMIT 1";
+    // Written as look-ups: for a join PostgreSQL reads all contents while it has
+    // no statistics.
+    let predecessors = "SELECT (SELECT o.cid FROM content o WHERE o.id = h.content) FROM hold h
+        WHERE h.successor = $1 AND EXISTS (SELECT 1 FROM allocation a
+            WHERE a.content = h.content AND a.node = $2 AND a.state = 1) LIMIT 1";
     let predecessors = each(tx, predecessors, &contents, Some(node)).await?;
     let fairness = "SELECT account FROM holding WHERE content = $1 AND pins > 0 ORDER BY since LIMIT 1";
     let fairness = each(tx, fairness, &contents, None).await?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pinfold_node_api::{Inventory, InventoryAck, Pull, Pulled, Report, ReportAck};
+use pinfold_node_api::{Event, Inventory, InventoryAck, MAX_EVENTS, Pull, Pulled, Report, ReportAck};
 
 use crate::db::{
     Channel, Database, Node, NodeHello, NodeRequest, Provider, error::Result, events, nodes, property,
@@ -70,18 +70,32 @@ impl Database {
         self.engine.write(move |tx| Box::pin(nodes::work(tx, node))).await
     }
 
-    /// Notes what became of allocations, and answers each event after the commit.
+    /// Notes what became of allocations, in a few transactions, and answers after
+    /// the last has committed. A report that is broken off is sent again whole:
+    /// events can be noted twice without harm.
     ///
     /// # Errors
     /// [`Error::Node`].
     pub async fn report(&self, request: NodeRequest, report: Report) -> Result<ReportAck> {
         let report = Arc::new(report);
+        let whole = Arc::clone(&report);
         self.engine
             .write(move |tx| {
-                let report = Arc::clone(&report);
-                Box::pin(async move { events::report(tx, request, &report).await })
+                let report = Arc::clone(&whole);
+                Box::pin(async move { events::accept(tx, request, &report).await })
             })
-            .await
+            .await?;
+        let events = &report.events[..report.events.len().min(MAX_EVENTS)];
+        let mut answers = Vec::with_capacity(events.len());
+        for part in events.chunks(events::PART) {
+            let part = Arc::<[Event]>::from(part);
+            let noted = self.engine.write(move |tx| {
+                let part = Arc::clone(&part);
+                Box::pin(async move { events::note(tx, request, &part).await })
+            });
+            answers.extend(noted.await?);
+        }
+        Ok(ReportAck { answers })
     }
 
     /// Compares a part of what the node holds with what is allocated to it.
