@@ -1,0 +1,263 @@
+//! Commands on a service's data, and the client of any service.
+
+use std::{path::PathBuf, time::Duration};
+
+use bytesize::ByteSize;
+use clap::{Args, Subcommand};
+
+use super::{DataArgs, duration};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token; it is printed once, alone, on standard output
+    Create {
+        #[command(flatten)]
+        data: DataArgs,
+        /// What to call it
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// The account that it acts for
+        #[arg(long, default_value = crate::commands::DEFAULT_ACCOUNT, value_name = "ACCOUNT")]
+        account: String,
+        /// What it may do
+        #[arg(long, default_value = "pins:read,pins:write", value_delimiter = ',', value_name = "SCOPES")]
+        scope: Vec<String>,
+        /// When it ends, such as 30d
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        expires: Option<Duration>,
+    },
+    /// List tokens
+    Ls {
+        #[command(flatten)]
+        data: DataArgs,
+        /// Only this account's
+        #[arg(long, value_name = "ACCOUNT")]
+        account: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revoke a token; it stops working at once
+    Revoke {
+        #[command(flatten)]
+        data: DataArgs,
+        /// Its id, from `token ls`
+        id: uuid::Uuid,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AccountCommand {
+    /// Make an account
+    Create {
+        #[command(flatten)]
+        data: DataArgs,
+        /// Its name
+        name: String,
+        /// What it may store
+        #[arg(long, default_value = "20GB", value_name = "SIZE")]
+        quota: ByteSize,
+    },
+    /// List accounts with what they use
+    Ls {
+        #[command(flatten)]
+        data: DataArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change what an account may store
+    Quota {
+        #[command(flatten)]
+        data: DataArgs,
+        /// Its name
+        name: String,
+        /// The new limit
+        size: ByteSize,
+    },
+    /// Refuse an account's tokens; its pins are kept
+    Disable {
+        #[command(flatten)]
+        data: DataArgs,
+        /// Its name
+        name: String,
+    },
+    /// Accept a disabled account's tokens again
+    Enable {
+        #[command(flatten)]
+        data: DataArgs,
+        /// Its name
+        name: String,
+    },
+    /// Remove an account with its tokens and pins
+    Rm {
+        #[command(flatten)]
+        data: DataArgs,
+        /// Its name
+        name: String,
+        /// Really; what it alone pins is deleted from the nodes
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Print an account's pins, one JSON object a line
+    Export {
+        #[command(flatten)]
+        data: DataArgs,
+        /// Its name
+        name: String,
+    },
+}
+
+/// A client of any endpoint.
+#[derive(Debug, Args)]
+pub(crate) struct PinArgs {
+    /// The endpoint
+    #[arg(
+        long,
+        global = true,
+        env = "PINFOLD_ENDPOINT",
+        default_value = "http://127.0.0.1:8070",
+        value_name = "URL"
+    )]
+    pub(crate) endpoint: String,
+    /// File that holds the access token
+    #[arg(long, global = true, env = "PINFOLD_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: PinCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PinCommand {
+    /// Pin a CID and wait until it is pinned
+    Add {
+        /// The CID
+        cid: String,
+        /// A name to find it by
+        #[arg(long)]
+        name: Option<String>,
+        /// Multiaddrs of peers that have it
+        #[arg(long, value_delimiter = ',', value_name = "MULTIADDR")]
+        origin: Vec<String>,
+        /// Do not wait
+        #[arg(long)]
+        background: bool,
+    },
+    /// List pins, newest first
+    Ls {
+        /// Statuses wanted
+        #[arg(long, default_value = "queued,pinning,pinned,failed", value_delimiter = ',')]
+        status: Vec<String>,
+        /// Only pins with this name
+        #[arg(long)]
+        name: Option<String>,
+        /// Only pins of these CIDs
+        #[arg(long, value_delimiter = ',')]
+        cid: Vec<String>,
+    },
+    /// Remove pins by their request ids
+    Rm {
+        /// Request ids
+        #[arg(required = true)]
+        requestid: Vec<String>,
+    },
+    /// Show one pin
+    Status {
+        /// Its request id
+        requestid: String,
+    },
+    /// Pin every CID of a file: one a line, a name may follow after a space
+    Import {
+        /// The file; `-` reads standard input
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DenylistCommand {
+    /// Add a rule, such as /ipfs/CID or /ipfs/CID/path/*
+    Add {
+        #[command(flatten)]
+        data: DataArgs,
+        /// The rule
+        rule: String,
+    },
+    /// Remove a rule
+    Rm {
+        #[command(flatten)]
+        data: DataArgs,
+        /// The rule
+        rule: String,
+    },
+    /// List the rules in the database
+    Ls {
+        #[command(flatten)]
+        data: DataArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Add the rules of a file in the compact format of IPIP-383
+    Import {
+        #[command(flatten)]
+        data: DataArgs,
+        /// The file
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QueueCommand {
+    /// List what is not held yet
+    Ls {
+        #[command(flatten)]
+        data: DataArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try waiting contents again now
+    Retry {
+        #[command(flatten)]
+        data: DataArgs,
+        /// Only this root
+        cid: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// The file to write; must not exist
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// The backup
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MigrateArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// Also reread every block and recompute its hash; `up` must not run
+    #[arg(long)]
+    pub(crate) blocks: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
