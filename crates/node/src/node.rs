@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use libp2p::{Multiaddr, PeerId};
+use pinfold_blockstore::io::Io;
 use pinfold_blockstore::{self as blockstore, Store};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
@@ -77,7 +78,22 @@ impl Node {
     /// When a part of the data folder cannot be opened or is in use, or a
     /// listener cannot be bound. Nothing runs then.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
-        let data = Data::open(&settings).await?;
+        let data = Data::open(&settings, None).await?;
+        Self::run(settings, data).await
+    }
+
+    /// Starts a node whose blocks lie on `io` instead of in the data folder:
+    /// for tests of what a disk can do.
+    ///
+    /// # Errors
+    /// Those of [`Node::start`].
+    pub async fn start_on(io: Arc<dyn Io>, settings: Settings) -> Result<Self, StartError> {
+        let data = Data::open(&settings, Some(io)).await?;
+        Self::run(settings, data).await
+    }
+
+    /// Binds the listeners and starts every task.
+    async fn run(settings: Settings, data: Data) -> Result<Self, StartError> {
         let Data { identity, store, assignments, denied } = data;
         let held = Held::new(store.clone(), denied.clone());
         let gateway = match settings.gateway {
@@ -226,7 +242,7 @@ struct Data {
 }
 
 impl Data {
-    async fn open(settings: &Settings) -> Result<Self, StartError> {
+    async fn open(settings: &Settings, io: Option<Arc<dyn Io>>) -> Result<Self, StartError> {
         let dir = settings.data.clone();
         let options = blockstore::Options {
             capacity_bytes: settings.capacity_bytes,
@@ -234,10 +250,14 @@ impl Data {
             ..blockstore::Options::default()
         };
         let open = move || {
-            std::fs::create_dir_all(&dir)
-                .map_err(|source| StartError::Folder { folder: dir.display().to_string(), source })?;
+            let blocks = dir.join("blocks");
+            std::fs::create_dir_all(&blocks)
+                .map_err(|source| StartError::Folder { folder: blocks.display().to_string(), source })?;
             // The store's lock keeps a second process out of all of it.
-            let store = Store::open(dir.join("blocks"), options)?;
+            let store = match io {
+                Some(io) => Store::open_on(io, blocks, options)?,
+                None => Store::open(blocks, options)?,
+            };
             let (assignments, denied) = (Assignments::open(&dir.join("assignments"))?, Denied::load(&dir));
             for root in assignments.denied_roots()? {
                 denied.withhold(root, true);
