@@ -19,7 +19,8 @@ pub struct Config {
     /// A peer that answers nothing for this long while it owes something
     /// stalls: it is asked nothing more until it answers, or there is nobody
     /// else. What takes much longer than the peer's pace promises is asked of
-    /// others long before.
+    /// others long before; a peer to whom that happens 16 times in a row
+    /// stalls too.
     pub stall: Duration,
 }
 

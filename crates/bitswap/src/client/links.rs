@@ -185,7 +185,7 @@ impl Client {
             if let Some(standing) =
                 self.sessions.get_mut(&taker.session).and_then(|session| session.standing(&peer))
             {
-                standing.prove();
+                standing.promise();
             }
         }
         self.requeue(&hash);

@@ -55,6 +55,9 @@ pub(crate) struct Peer {
     pub(crate) answered_up_to: Option<Instant>,
     /// It owed something and was silent for too long.
     pub(crate) stalled: bool,
+    /// Blocks that it let become so late, since its last answer, that others
+    /// were asked for them.
+    pub(crate) passed_over: usize,
     /// Since when its wantlist stream is known to be lost: what was asked
     /// before is asked again a little later.
     pub(crate) lost_stream: Option<Instant>,
@@ -88,6 +91,7 @@ impl Peer {
             last_answer: now,
             answered_up_to: None,
             stalled: false,
+            passed_over: 0,
             lost_stream: None,
             suspects: HashSet::new(),
             unsolicited: 0,
@@ -139,6 +143,11 @@ impl Peer {
         self.outbox.push(Entry { cid, priority: 1, cancel: false, kind: ask.kind, send_dont_have: true });
         self.expect_blocks(true);
         self.wake();
+    }
+
+    /// It does what it is asked for: whatever it failed to do is forgiven.
+    pub(crate) fn answers(&mut self) {
+        (self.stalled, self.passed_over) = (false, 0);
     }
 
     /// A question is settled or given up.
@@ -229,7 +238,7 @@ impl Peer {
         self.cancels.clear();
         (self.urgent, self.late) = (false, false);
         self.suspects.clear();
-        self.stalled = false;
+        self.answers();
         self.lost_stream = None;
         self.answered_up_to = None;
         self.last_answer = now;

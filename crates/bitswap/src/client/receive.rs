@@ -83,7 +83,7 @@ impl Client {
     fn credit(&mut self, from: PeerId, want: &Want, length: usize, now: Instant) {
         let Some(peer) = self.peers.get_mut(&from) else { return };
         peer.last_answer = now;
-        peer.stalled = false;
+        peer.answers();
         peer.unsolicited = 0;
         let Some(ask) = want.ask_of(&from) else { return };
         if !ask.overdue {
@@ -164,9 +164,11 @@ impl Client {
     fn presence(&mut self, from: PeerId, cid: &Cid, have: bool, now: Instant) {
         let hash = *cid.hash();
         let Some(ask) = self.wants.get(&hash).and_then(|want| want.ask_of(&from)).cloned() else { return };
-        if let Some(peer) = self.peers.get_mut(&from) {
+        // Who is asked for the block itself and says HAVE still owes it.
+        let answers = !have || ask.kind == Kind::Have;
+        if let Some(peer) = self.peers.get_mut(&from).filter(|_| answers) {
             peer.last_answer = now;
-            peer.stalled = false;
+            peer.answers();
             peer.answered_up_to = peer.answered_up_to.max(Some(ask.at));
             if !ask.overdue {
                 peer.pace.answered(ask.at, now);
@@ -194,7 +196,7 @@ impl Client {
             if let Some(standing) =
                 self.sessions.get_mut(&taker.session).and_then(|session| session.standing(&from))
             {
-                standing.prove();
+                standing.promise();
             }
         }
         self.requeue(&hash);

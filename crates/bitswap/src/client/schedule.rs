@@ -352,8 +352,8 @@ impl Client {
 }
 
 /// Whom to ask: first of those that have had the session's blocks, then of
-/// the others; of several the one that said HAVE, then the one that is
-/// through with it first.
+/// the others; of several one that keeps nobody waiting, then one that said
+/// HAVE, then the one that is through with it first.
 fn choose(peers: &mut HashMap<PeerId, Peer>, want: &Want, candidates: &[(PeerId, bool)]) -> Choice {
     for proven in [true, false] {
         let mut possible = false;
@@ -365,7 +365,8 @@ fn choose(peers: &mut HashMap<PeerId, Peer>, want: &Want, candidates: &[(PeerId,
             }
             possible = true;
             if peer.has_room() {
-                let rank = (!want.haves.contains(id), peer.pace.time_for(peer.open_bytes));
+                let late = peer.passed_over > 0;
+                let rank = (late, !want.haves.contains(id), peer.pace.time_for(peer.open_bytes));
                 if best.is_none_or(|(other, _)| rank < other) {
                     best = Some((rank, *id));
                 }

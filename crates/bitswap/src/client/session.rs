@@ -43,7 +43,8 @@ const FIRST_PROBE_PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Standing {
     pub(crate) peer: PeerId,
-    /// It has had a block of this session, or said so.
+    /// It has had a block of this session, or said so, and has not stalled
+    /// since.
     pub(crate) proven: bool,
     pub(crate) misses: usize,
     /// Probes that it has not answered.
@@ -57,11 +58,25 @@ impl Standing {
         Self { peer, proven: false, misses: 0, probing: 0, next_probe: now, probe_pause: FIRST_PROBE_PAUSE }
     }
 
+    /// It has delivered a block.
     pub(crate) fn prove(&mut self) {
+        self.promise();
+        self.probe_pause = FIRST_PROBE_PAUSE;
+    }
+
+    /// It says that it has a block.
+    pub(crate) fn promise(&mut self) {
         self.proven = true;
         self.misses = 0;
         self.probing = 0;
-        self.probe_pause = FIRST_PROBE_PAUSE;
+    }
+
+    /// It has stalled: it is asked whether it has anything after a pause,
+    /// which grows until it delivers.
+    pub(crate) fn doubt(&mut self, now: Instant) {
+        self.proven = false;
+        self.probing = 0;
+        self.postpone_probe(now);
     }
 
     pub(crate) fn miss(&mut self, now: Instant) {

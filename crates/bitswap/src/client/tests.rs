@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use libp2p::swarm::ConnectionId;
 use multihash_codetable::{Code, MultihashDigest};
@@ -251,6 +253,41 @@ fn a_silent_peer_loses_its_wants_to_another() {
     world.assert_empty();
 }
 
+/// It says HAVE, and the other peer delivers what it owes before that is old.
+#[test]
+fn a_peer_that_promises_and_never_sends_is_given_up() {
+    let mut world = World::new(2);
+    world.want(0..2_000);
+    let numbers: HashMap<Cid, usize> = (0..2_000).map(|number| (cid(number), number)).collect();
+    let (mut asked, mut wanted) = (HashSet::new(), Vec::new());
+    world.tell(1, 0, true);
+    // One block each 10 ms, so that the fetch would outlast many hedges.
+    for _ in 0..2_500 {
+        for sent in world.sent(1) {
+            match sent {
+                Sent::Have(_) | Sent::Cancel(_) => {}
+                Sent::Block(cid) => {
+                    asked.insert(cid);
+                    world.arrived(1, Arrivals { presences: vec![(cid, true)], ..Arrivals::default() });
+                }
+            }
+        }
+        wanted.extend(world.sent(0));
+        let next = wanted.iter().position(|sent| matches!(sent, Sent::Block(_)));
+        if let Some(Sent::Block(cid)) = next.map(|at| wanted.remove(at)) {
+            let number = numbers[&cid];
+            world.deliver(0, [number]);
+        }
+        world.pass(Duration::from_millis(10));
+        world.events();
+    }
+    assert_eq!(world.client.wanted(world.session), 0);
+    // What was passed over, what it owes then, and what it is asked until the
+    // next tick, at first and after each of the pauses of 0.5 to 16 s.
+    let most = 7 * (tick::MAX_PASSED_OVER + 2 * 16);
+    assert!((1..=most).contains(&asked.len()), "{} of 2,000 blocks waited for it", asked.len());
+}
+
 #[test]
 fn the_only_peer_is_asked_again_when_it_is_silent() {
     let mut world = World::new(1);
@@ -433,7 +470,7 @@ fn many_sessions_do_not_flood_a_peer() {
     let sent = world.sent(0).len();
     assert_eq!(sent, 16, "entries at once");
     // All of them come to their turn.
-    let mut asked = std::collections::HashSet::new();
+    let mut asked = HashSet::new();
     for _ in 0..3_000 {
         world.pass(Duration::from_millis(50));
         for sent in world.sent(0) {

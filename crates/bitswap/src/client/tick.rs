@@ -24,6 +24,11 @@ const MIN_GRACE: Duration = Duration::from_millis(250);
 /// Wants of one peer asked of others as well, per tick.
 const MAX_HEDGES: usize = 64;
 
+/// Blocks in a row that others had to be asked for before a peer stalls. What
+/// it owes never becomes old enough to show that, because others deliver it,
+/// and it would be asked for the next ones for ever.
+pub(super) const MAX_PASSED_OVER: usize = 16;
+
 /// Peers asked for one block at the same time.
 const MAX_ASKS: usize = 3;
 
@@ -65,7 +70,7 @@ impl Client {
                 if let Some(peer) = self.peers.get_mut(&standing.peer)
                     && peer.stalled
                 {
-                    peer.stalled = false;
+                    peer.answers();
                     peer.pace.reset_window();
                 }
             }
@@ -113,7 +118,7 @@ impl Client {
         let Some(state) = self.peers.get_mut(peer) else { return };
         let Some((_, oldest)) = state.order.front().copied() else { return };
         let silent = now.saturating_duration_since(state.last_answer.max(oldest));
-        if silent >= self.config.stall {
+        if silent >= self.config.stall || state.passed_over >= MAX_PASSED_OVER {
             self.stall(peer, now);
         } else {
             self.find_lost(peer, now);
@@ -152,21 +157,28 @@ impl Client {
             };
             state.forget_ask(ask);
             ask.overdue = true;
-            let (kind, takers) = (ask.kind, want.takers.iter().map(|taker| taker.session));
-            if kind == Kind::Have {
-                for id in takers {
-                    if let Some(standing) =
-                        self.sessions.get_mut(&id).and_then(|session| session.standing(peer))
-                    {
-                        standing.probing = 0;
-                        standing.postpone_probe(now);
-                    }
-                }
+            if ask.kind == Kind::Have {
                 want.take_ask(peer);
             }
         }
+        self.doubt(peer, now);
         for (hash, _) in order.iter().rev() {
             self.requeue(hash);
+        }
+    }
+
+    /// Has a peer that stalled asked later by its sessions whether it has
+    /// anything: an answer ends the stall.
+    fn doubt(&mut self, peer: &PeerId, now: Instant) {
+        let sessions: Vec<SessionId> =
+            self.peers.get(peer).map_or_else(Vec::new, |state| state.sessions.iter().copied().collect());
+        for id in sessions {
+            let Some(standing) = self.sessions.get_mut(&id).and_then(|session| session.standing(peer)) else {
+                continue;
+            };
+            standing.doubt(now);
+            let at = standing.next_probe;
+            self.plan(id, at);
         }
     }
 
@@ -207,12 +219,22 @@ impl Client {
         for hash in old {
             if let Some(other) = self.other_peer(&hash, after) {
                 self.metrics.hedged.increment(1);
+                self.pass_over(peer, &hash);
                 self.ask(&hash, other, Kind::Block, now);
                 hedged += 1;
                 if hedged == MAX_HEDGES {
                     return;
                 }
             }
+        }
+    }
+
+    /// Counts a block that others are asked for as well, once.
+    fn pass_over(&mut self, peer: &PeerId, hash: &Hash) {
+        let first = self.wants.get(hash).is_some_and(|want| want.block_asks() == 1);
+        // Who has closed the stream of its wantlist may not have read it.
+        if let Some(state) = self.peers.get_mut(peer).filter(|state| first && state.lost_stream.is_none()) {
+            state.passed_over += 1;
         }
     }
 
@@ -228,10 +250,10 @@ impl Client {
             .filter_map(|standing| Some((standing.peer, self.peers.get(&standing.peer)?)))
             .filter(|(_, peer)| peer.is_usable() && !peer.stalled && peer.suspects.is_empty())
             .filter(|(_, peer)| peer.open < self.config.peer_window_wants + MAX_HEDGES)
-            .map(|(id, peer)| (peer.pace.time_for(peer.open_bytes), id))
-            .filter(|(time, _)| *time < within)
+            .map(|(id, peer)| (peer.passed_over > 0, peer.pace.time_for(peer.open_bytes), id))
+            .filter(|(_, time, _)| *time < within)
             .min()
-            .map(|(_, id)| id)
+            .map(|(_, _, id)| id)
     }
 
     /// No longer expects blocks of peers that owe nothing for a while. Tells

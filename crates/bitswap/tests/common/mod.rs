@@ -1,9 +1,8 @@
 //! Nodes for tests: a swarm on loopback with a block store in memory.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 
-pub(crate) mod proto;
-pub(crate) mod raw;
+pub(crate) mod peer;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,19 +12,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use cid::Cid;
 use futures::StreamExt;
-use libp2p::swarm::{Config as SwarmConfig, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, noise, tcp, yamux};
+use libp2p::swarm::SwarmEvent;
+use libp2p::{Multiaddr, PeerId};
 use multihash_codetable::{Code, MultihashDigest};
 use parking_lot::Mutex;
+pub(crate) use peer::{PATIENCE, listen, proto, raw, swarm};
 use pinfold_bitswap::{Behaviour, Blocks, Config, Event, Handle, Session};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// The codec of raw blocks.
 pub(crate) const RAW: u64 = 0x55;
-
-/// No test waits longer than this for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Blocks in memory.
 #[derive(Default)]
@@ -174,31 +171,6 @@ impl Node {
 async fn soon(events: &Mutex<mpsc::UnboundedReceiver<()>>) {
     let event = std::future::poll_fn(|cx| events.lock().poll_recv(cx));
     tokio::time::timeout(PATIENCE, event).await.expect("it happens in time").expect("the node runs");
-}
-
-/// A swarm over TCP, noise and yamux.
-pub(crate) fn swarm<B: libp2p::swarm::NetworkBehaviour>(behaviour: B) -> Swarm<B> {
-    SwarmBuilder::with_new_identity()
-        .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, || {
-            let mut config = yamux::Config::default();
-            config.set_max_num_streams(4_096);
-            config
-        })
-        .expect("noise can be set up")
-        .with_behaviour(|_| behaviour)
-        .expect("the behaviour exists")
-        .with_swarm_config(|config: SwarmConfig| config.with_idle_connection_timeout(Duration::from_secs(60)))
-        .build()
-}
-
-pub(crate) async fn listen<B: libp2p::swarm::NetworkBehaviour>(swarm: &mut Swarm<B>) -> Multiaddr {
-    swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().expect("a valid address")).expect("loopback can be bound");
-    loop {
-        if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
-            return address;
-        }
-    }
 }
 
 /// The next event, within the patience of a test.

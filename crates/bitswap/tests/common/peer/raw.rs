@@ -1,8 +1,6 @@
 //! A peer whose Bitswap is written by the test: it opens streams, gets those
 //! that are opened to it, and puts on them what it likes.
 
-#![allow(dead_code, reason = "each test file uses its part")]
-
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -19,11 +17,12 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId, Stream};
 use prost::Message as _;
+use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::proto::{Block, Entry, Message, Presence, Wantlist};
-use super::{PATIENCE, cid_of, listen, swarm};
+use super::{PATIENCE, listen, swarm};
 
 /// The prefix of a raw block hashed with SHA-256.
 const PREFIX: [u8; 4] = [1, 0x55, 0x12, 32];
@@ -237,6 +236,16 @@ impl Raw {
         stream.close().await.expect("the stream is open");
     }
 
+    /// As [`Raw::send`], to a peer that may refuse it or be gone.
+    pub(crate) async fn try_send(&self, message: &Message) -> std::io::Result<()> {
+        let gone = || std::io::Error::other("the other peer is gone");
+        let (sender, receiver) = oneshot::channel();
+        self.opens.send(sender).map_err(|_| gone())?;
+        let mut stream = receiver.await.map_err(|_| gone())?;
+        stream.write_all(&message.encode_length_delimited_to_vec()).await?;
+        stream.close().await
+    }
+
     /// Waits until the other peer has disconnected.
     pub(crate) async fn disconnected(&mut self) {
         tokio::time::timeout(PATIENCE, self.gone.recv()).await.expect("disconnected in time").expect("runs");
@@ -289,7 +298,7 @@ pub(crate) fn have(cid: Vec<u8>) -> Message {
 
 /// The CID of raw data, as bytes.
 pub(crate) fn name(data: &[u8]) -> Vec<u8> {
-    cid_of(data).to_bytes()
+    [&PREFIX[..], &Sha256::digest(data)[..]].concat()
 }
 
 /// Entries that want something, not cancels.
