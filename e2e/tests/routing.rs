@@ -10,7 +10,7 @@ use pinfold_e2e::{
     net::{Hosts, SERVERS, dht},
     pinfold::{Network, Pinfold},
     place::Place,
-    scenario::{FETCH, held_whole, remote_add, remote_ls},
+    scenario::{FETCH, held_whole, remote_add, remote_ls, served},
     test, test_within,
     wait::eventually,
 };
@@ -49,6 +49,27 @@ fn a_kubo_finds_pinfold_by_its_delegated_routing() {
         .await?;
         reader.ipfs(&["pin", "add", "--progress=false", &root]).await?;
         assert_eq!(reader.dag(&root).await?, dag);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_pinfold_finds_another_by_its_delegated_routing() {
+    test(async |place| {
+        let mut origin = Kubo::start(place, "origin").await?;
+        let content = data::bytes(4, 900_000);
+        let root = origin.add(&content, &[]).await?;
+        let holder = Pinfold::up(place, "holder", &[]).await?;
+        let held = holder.api()?.add(json!({ "cid": root, "origins": origin.addresses().await? })).await?;
+        holder.api()?.until(&held.requestid, "pinned", FETCH).await?;
+        let dag = origin.dag(&root).await?;
+        origin.stop().await?;
+        let finder = Pinfold::up(place, "finder", &["--router", &holder.endpoint]).await?;
+        // No origin is named: the router alone knows who has it.
+        let pin = finder.api()?.add_cid(&root).await?;
+        finder.api()?.until(&pin.requestid, "pinned", FETCH).await?;
+        held_whole(&finder, &root, &dag).await?;
+        assert!(served(&finder.gateway, &root).await? == content, "the file came back with other bytes");
         Ok(())
     });
 }
