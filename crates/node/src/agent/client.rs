@@ -85,7 +85,7 @@ impl Client {
     pub(crate) fn new(base: Url, identity: Identity, agent: &str) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .user_agent(agent)
-            .tls_backend_preconfigured(crate::net::http::tls())
+            .tls_backend_preconfigured(crate::net::http::tls(None))
             .connect_timeout(CONNECT_TIMEOUT)
             // A redirected POST would become a GET, and its signature names
             // this service's path.

@@ -1,8 +1,9 @@
 //! Settings of the network, and the bounds that are no settings.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use libp2p::Multiaddr;
+use rustls::RootCertStore;
 use url::Url;
 
 use super::{dht::AMINO_BOOTSTRAP, dns::Resolver};
@@ -55,6 +56,10 @@ pub struct Config {
     pub limits: Limits,
     /// Looks names up; the system's name servers when none is given.
     pub resolver: Option<Resolver>,
+    /// Who vouches for the certificates of WebSocket peers, routers and
+    /// gateways that are dialled over TLS; whom the system trusts when nobody
+    /// is given.
+    pub authorities: Option<Arc<RootCertStore>>,
 }
 
 impl Config {
@@ -89,6 +94,7 @@ impl Default for Config {
             arrival_grace: Duration::from_secs(60),
             limits: Limits::default(),
             resolver: None,
+            authorities: None,
         }
     }
 }

@@ -115,8 +115,13 @@ pub struct Client {
 }
 
 impl Client {
-    pub(super) fn new(policy: &Arc<Policy>, resolver: &Resolver, agent: &str) -> Result<Self, StartError> {
-        let build = |private| client(policy, resolver, agent, private);
+    pub(super) fn new(
+        policy: &Arc<Policy>,
+        resolver: &Resolver,
+        agent: &str,
+        tls: &rustls::ClientConfig,
+    ) -> Result<Self, StartError> {
+        let build = |private| client(policy, resolver, agent, tls.clone(), private);
         let failed = |e: reqwest::Error| StartError::Http(e.to_string());
         Ok(Self {
             public: build(false).map_err(failed)?,
@@ -179,12 +184,13 @@ fn client(
     policy: &Arc<Policy>,
     resolver: &Resolver,
     agent: &str,
+    tls: rustls::ClientConfig,
     private: bool,
 ) -> Result<reqwest::Client, reqwest::Error> {
     let names = Filtering { policy: policy.clone(), resolver: resolver.clone(), private };
     reqwest::Client::builder()
         .user_agent(agent)
-        .tls_backend_preconfigured(tls())
+        .tls_backend_preconfigured(tls)
         .dns_resolver(Arc::new(names))
         .redirect(redirects(policy.clone(), private))
         .no_proxy()
@@ -196,14 +202,14 @@ fn client(
         .build()
 }
 
-/// TLS that trusts the system's certificates, and Mozilla's where the system
-/// has none (a bare container).
-pub(crate) fn tls() -> rustls::ClientConfig {
+/// TLS that trusts `authorities`, else the system's, and Mozilla's where the
+/// system has none (a bare container).
+pub(crate) fn tls(authorities: Option<Arc<rustls::RootCertStore>>) -> rustls::ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("ring implements the default versions")
-        .with_root_certificates(roots())
+        .with_root_certificates(authorities.unwrap_or_else(roots))
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config

@@ -135,14 +135,15 @@ impl Network {
         let streams = Streams::new(&config.limits);
         let tasks = TaskTracker::new();
 
-        let transport = transport::build(&key, &policy, &resolver, &streams)?;
+        let tls = http::tls(config.authorities.clone());
+        let transport = transport::build(&key, &policy, &resolver, &streams, tls.clone())?;
         let (bitswap_behaviour, bitswap) = bitswap::Behaviour::new(bitswap::Config::default(), blocks);
         let behaviour = Behaviour::new(&key, &config, guard.clone(), bitswap_behaviour);
         let peer = key.public().to_peer_id();
         let settings = libp2p::swarm::Config::with_executor(Tasks(tasks.clone()))
             .with_idle_connection_timeout(config.idle_timeout);
         let swarm = Swarm::new(transport, behaviour, peer, settings);
-        let http = http::Client::new(&policy, &resolver, &config.agent)?;
+        let http = http::Client::new(&policy, &resolver, &config.agent, &tls)?;
 
         let mut driver = Driver::new(swarm, shared.clone(), policy.clone(), streams);
         driver.listen(&config.listen).await?;

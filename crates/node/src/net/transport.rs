@@ -28,7 +28,6 @@ use super::{
     StartError,
     dns::{Names, Resolver, Resolving},
     filter::{Filtered, Policy},
-    http,
     muxer::Streams,
     security::Security,
     websocket::{Dialler, MAX_MESSAGE, Tunnel},
@@ -54,18 +53,19 @@ const QUIC_CONNECTION_WINDOW: u32 = 8 << 20;
 
 type Connection = (PeerId, StreamMuxerBox);
 
-/// All transports in one.
+/// All transports in one; `tls` is for the servers of WebSocket.
 pub(super) fn build(
     key: &Keypair,
     policy: &std::sync::Arc<Policy>,
     resolver: &Resolver,
     streams: &Streams,
+    tls: rustls::ClientConfig,
 ) -> Result<Boxed<Connection>, StartError> {
     let security = Security::new(key)?;
     let filtered_tcp = || Filtered::new(tcp::tokio::Transport::new(tcp::Config::default()), policy.clone());
     let hosts = |inner| Resolving::new(inner, resolver.clone(), Names::Hosts);
 
-    let mut websocket = libp2p::websocket::Config::new(Tunnel::new(hosts(filtered_tcp()), http::tls()));
+    let mut websocket = libp2p::websocket::Config::new(Tunnel::new(hosts(filtered_tcp()), tls));
     websocket.set_max_data_size(MAX_MESSAGE as usize);
     let websocket = encrypted(Dialler(websocket), security.clone(), streams.clone());
 
