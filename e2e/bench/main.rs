@@ -10,11 +10,14 @@ mod floors;
 mod load;
 mod meter;
 mod network;
+#[path = "../../crates/bitswap/tests/common/peer/mod.rs"]
+mod peer;
 mod pins;
 mod reclaim;
 mod remote_ls;
 mod scale;
 mod table;
+mod three_origins;
 mod transfer;
 
 use std::collections::BTreeSet;
@@ -33,6 +36,7 @@ const ROWS: &[&str] = &[
     "directory",
     "car",
     "network",
+    "three-origins",
     "post",
     "list",
     "accounts",
@@ -74,6 +78,7 @@ async fn run(row: &str, place: &Place, scale: &Scale, table: &mut Table) -> Resu
         "directory" => transfer::directory(place, rounds.min(3), table).await,
         "car" => transfer::car(place, mib, rounds, table).await,
         "network" => network::row(place, scale, table).await,
+        "three-origins" => three_origins::row(place, scale, table).await,
         "post" => pins::post(place, scale, table).await,
         "list" => pins::list(place, scale, table).await,
         "accounts" => databases::accounts(place, scale, table).await,
