@@ -119,8 +119,16 @@ impl Client {
 
     /// Asks again for everything that a peer owes.
     pub(super) fn resend_all(&mut self, peer: &PeerId) {
+        let youngest = self.peers.get(peer).and_then(|state| state.order.back()).map(|(_, at)| *at);
+        if let Some(youngest) = youngest {
+            self.resend(peer, youngest);
+        }
+    }
+
+    /// Asks again for what a peer owes since `until` or longer.
+    pub(super) fn resend(&mut self, peer: &PeerId, until: Instant) {
         let Some(state) = self.peers.get_mut(peer) else { return };
-        for (hash, _) in &state.order.clone() {
+        for (hash, _) in state.order.clone().iter().take_while(|(_, at)| *at <= until) {
             let Some(want) = self.wants.get(hash) else { continue };
             if let Some(ask) = want.ask_of(peer).filter(|ask| !ask.overdue) {
                 state.resend(want.cid, ask.kind);

@@ -513,6 +513,18 @@ fn a_lost_stream_is_made_good() {
 }
 
 #[test]
+fn a_lost_stream_is_made_good_while_the_peer_answers_what_came_before() {
+    let mut world = World::new(1);
+    world.want(0..2);
+    world.sent(0);
+    world.client.wantlist_lost(&world.peer(0), false, world.now);
+    world.now += Duration::from_millis(1);
+    world.deliver(0, [0]);
+    world.pass(Duration::from_millis(400));
+    assert_eq!(world.sent(0), [Sent::Block(cid(1))]);
+}
+
+#[test]
 fn a_session_that_takes_nothing_asks_for_nothing_more() {
     let mut world = World::new(1);
     let big = |number: usize| Bytes::from(vec![number as u8; 1 << 20]);

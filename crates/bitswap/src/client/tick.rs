@@ -109,11 +109,10 @@ impl Client {
             state.wake();
         }
         let grace = MIN_GRACE.max(state.pace.rtt().unwrap_or_default() * 2);
-        if state.lost_stream.is_some_and(|lost| now.saturating_duration_since(lost) >= grace) {
-            let unheard = state.lost_stream.take() > Some(state.last_answer);
-            if unheard {
-                self.resend_all(peer);
-            }
+        if let Some(lost) = state.lost_stream.filter(|lost| now.saturating_duration_since(*lost) >= grace) {
+            state.lost_stream = None;
+            // That it answers tells nothing: it may answer what came before.
+            self.resend(peer, lost);
         }
         let Some(state) = self.peers.get_mut(peer) else { return };
         let Some((_, oldest)) = state.order.front().copied() else { return };
