@@ -52,16 +52,6 @@ pub fn next_grant(quota: u64, used: u64, reserved: u64) -> u64 {
     grant.min(free)
 }
 
-/// The total that a fetch may hold after it asked for `wanted` bytes and has
-/// `granted` already: grows by one grant at most, and never shrinks.
-#[must_use]
-pub fn grant_total(granted: u64, wanted: u64, quota: u64, used: u64, reserved: u64) -> u64 {
-    if wanted <= granted {
-        return granted;
-    }
-    granted.saturating_add(next_grant(quota, used, reserved))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,13 +93,6 @@ mod tests {
             assert_eq!(reserved, quota);
             assert!(steps < 40, "{steps} grants for {quota}");
         }
-    }
-
-    #[test]
-    fn a_total_grows_only_when_it_is_asked_for() {
-        assert_eq!(grant_total(MIB, MIB, 100 * MIB, 0, MIB), MIB);
-        assert_eq!(grant_total(MIB, 2 * MIB, 1_000 * MIB, 0, MIB), 65 * MIB);
-        assert_eq!(grant_total(MIB, 2 * MIB, MIB, 0, MIB), MIB);
     }
 
     #[test]
