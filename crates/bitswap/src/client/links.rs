@@ -111,7 +111,7 @@ impl Client {
         if at_once {
             self.resend_all(peer);
         } else if let Some(state) = self.peers.get_mut(peer)
-            && state.open > 0
+            && !state.order.is_empty()
         {
             state.lost_stream = Some(now);
         }
