@@ -60,7 +60,7 @@ pub(crate) async fn row(place: &Place, scale: &Scale, table: &mut Table) -> Resu
         let (root, blocks) = content(place, round, mib).await?;
         let mut origins = Origins::default();
         origins.add(|peer| stall(peer, |_| ())).await;
-        origins.add(lie).await;
+        origins.add(|peer| lie(peer, || ())).await;
         origins.add(|peer| serve(peer, blocks.clone(), IDLE)).await;
         fetch(place, &format!("three-{round}"), &root, mib, origins, &mut three).await?;
         let mut origin = Origins::default();

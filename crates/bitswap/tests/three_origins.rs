@@ -66,7 +66,7 @@ async fn a_fetch_ends_over_the_one_that_only_closes_idle_streams() {
         tokio::spawn(stall(staller, move |cid| {
             noted.lock().insert(cid.to_vec());
         })),
-        tokio::spawn(lie(liar)),
+        tokio::spawn(lie(liar, || ())),
         tokio::spawn(serve(closer, Arc::new(blocks), IDLE)),
     ];
     let banned = fetch(&mut session, &datas).await;

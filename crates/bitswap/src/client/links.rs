@@ -105,15 +105,14 @@ impl Client {
 
     /// The stream that carried the peer's wantlist is gone. What was asked
     /// over it may never have been read: it is asked again, after a while when
-    /// the peer closed a stream that had been written in whole, at once when
-    /// writing failed.
+    /// the peer may be answering it, at once when a message was given up.
     pub(crate) fn wantlist_lost(&mut self, peer: &PeerId, at_once: bool, now: Instant) {
         if at_once {
             self.resend_all(peer);
         } else if let Some(state) = self.peers.get_mut(peer)
             && !state.order.is_empty()
         {
-            state.lost_stream = Some(now);
+            state.lose_stream(now);
         }
     }
 

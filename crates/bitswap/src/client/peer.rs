@@ -32,6 +32,13 @@ const MAX_PROBES: usize = 256;
 /// dropped, and asked again when their time has passed.
 const MAX_OUTBOX: usize = 2_048;
 
+/// When wantlist streams were lost that are not made good yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LostStreams {
+    pub(crate) first: Instant,
+    pub(crate) last: Instant,
+}
+
 /// A peer that is connected or of which a session hopes it.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -58,9 +65,9 @@ pub(crate) struct Peer {
     /// Blocks that it let become so late, since its last answer, that others
     /// were asked for them.
     pub(crate) passed_over: usize,
-    /// Since when its wantlist stream is known to be lost: what was asked
-    /// before is asked again a little later.
-    pub(crate) lost_stream: Option<Instant>,
+    /// Streams of its wantlist that were lost of late: what was asked over
+    /// them is asked again a little later.
+    pub(crate) lost_streams: Option<LostStreams>,
     /// Wants of which one may be too large a block: asked one at a time.
     pub(crate) suspects: HashSet<Hash>,
     /// Bytes and blocks that nobody wanted, since the last wanted one.
@@ -92,7 +99,7 @@ impl Peer {
             answered_up_to: None,
             stalled: false,
             passed_over: 0,
-            lost_stream: None,
+            lost_streams: None,
             suspects: HashSet::new(),
             unsolicited: 0,
             violations: 0,
@@ -143,6 +150,13 @@ impl Peer {
         self.outbox.push(Entry { cid, priority: 1, cancel: false, kind: ask.kind, send_dont_have: true });
         self.expect_blocks(true);
         self.wake();
+    }
+
+    /// A stream of its wantlist is gone, and what was asked over it perhaps
+    /// too.
+    pub(crate) fn lose_stream(&mut self, now: Instant) {
+        let first = self.lost_streams.map_or(now, |lost| lost.first);
+        self.lost_streams = Some(LostStreams { first, last: now });
     }
 
     /// It does what it is asked for: whatever it failed to do is forgiven.
@@ -239,7 +253,7 @@ impl Peer {
         (self.urgent, self.late) = (false, false);
         self.suspects.clear();
         self.answers();
-        self.lost_stream = None;
+        self.lost_streams = None;
         self.answered_up_to = None;
         self.last_answer = now;
         self.pace.reset_window();

@@ -18,8 +18,10 @@ pub(super) const AFTER_PROGRESS: Duration = Duration::from_secs(1);
 /// How long blocks may come after the last one was asked for.
 const LATE: Duration = Duration::from_secs(60);
 
-/// The least that is waited after a peer closed the stream of its wantlist.
-const MIN_GRACE: Duration = Duration::from_millis(250);
+/// The least that is waited after a peer closed the stream of its wantlist,
+/// so that answers under way come first. What is asked again too soon is sent
+/// twice at worst; what is asked too late holds up a fetch at each idle moment.
+const MIN_GRACE: Duration = Duration::from_millis(20);
 
 /// Wants of one peer asked of others as well, per tick.
 const MAX_HEDGES: usize = 64;
@@ -109,10 +111,12 @@ impl Client {
             state.wake();
         }
         let grace = MIN_GRACE.max(state.pace.rtt().unwrap_or_default() * 2);
-        if let Some(lost) = state.lost_stream.filter(|lost| now.saturating_duration_since(*lost) >= grace) {
-            state.lost_stream = None;
+        if let Some(lost) =
+            state.lost_streams.filter(|lost| now.saturating_duration_since(lost.first) >= grace)
+        {
+            state.lost_streams = None;
             // That it answers tells nothing: it may answer what came before.
-            self.resend(peer, lost);
+            self.resend(peer, lost.last);
         }
         let Some(state) = self.peers.get_mut(peer) else { return };
         let Some((_, oldest)) = state.order.front().copied() else { return };
@@ -144,7 +148,7 @@ impl Client {
     /// A peer is silent: everything that it owes is asked of others.
     fn stall(&mut self, peer: &PeerId, now: Instant) {
         let Some(state) = self.peers.get_mut(peer) else { return };
-        tracing::debug!(%peer, open = state.open, "a peer stalls");
+        tracing::debug!(%peer, open = state.open, passed_over = state.passed_over, "a peer stalls");
         self.metrics.stalls.increment(1);
         state.stalled = true;
         state.pace.reset_window();
@@ -232,27 +236,35 @@ impl Client {
     fn pass_over(&mut self, peer: &PeerId, hash: &Hash) {
         let first = self.wants.get(hash).is_some_and(|want| want.block_asks() == 1);
         // Who has closed the stream of its wantlist may not have read it.
-        if let Some(state) = self.peers.get_mut(peer).filter(|state| first && state.lost_stream.is_none()) {
+        if let Some(state) = self.peers.get_mut(peer).filter(|state| first && state.lost_streams.is_none()) {
             state.passed_over += 1;
         }
     }
 
-    /// A peer that has the session's blocks and would answer sooner. Its
-    /// window may be full: this block is waited for.
+    /// A peer that would answer sooner: one that has had the session's blocks,
+    /// or any while none has, as when the first that was asked for a root is
+    /// silent. Its window may be full: this block is waited for.
     fn other_peer(&self, hash: &Hash, within: Duration) -> Option<PeerId> {
         let want = self.wants.get(hash)?;
-        want.takers
-            .iter()
-            .filter_map(|taker| self.sessions.get(&taker.session))
-            .flat_map(|session| &session.peers)
-            .filter(|standing| standing.proven && want.may_ask(&standing.peer))
-            .filter_map(|standing| Some((standing.peer, self.peers.get(&standing.peer)?)))
-            .filter(|(_, peer)| peer.is_usable() && !peer.stalled && peer.suspects.is_empty())
+        let usable = || {
+            (want.takers.iter())
+                .filter_map(|taker| self.sessions.get(&taker.session))
+                .flat_map(|session| &session.peers)
+                .filter_map(|standing| Some((standing, self.peers.get(&standing.peer)?)))
+                .filter(|(_, peer)| peer.is_usable() && !peer.stalled)
+        };
+        let proven = usable().any(|(standing, _)| standing.proven);
+        usable()
+            .filter(|(standing, _)| standing.proven == proven && want.may_ask(&standing.peer))
+            .filter(|(_, peer)| peer.suspects.is_empty())
             .filter(|(_, peer)| peer.open < self.config.peer_window_wants + MAX_HEDGES)
-            .map(|(id, peer)| (peer.passed_over > 0, peer.pace.time_for(peer.open_bytes), id))
-            .filter(|(_, time, _)| *time < within)
+            .map(|(standing, peer)| {
+                let time = peer.pace.time_for(peer.open_bytes);
+                (peer.passed_over > 0, !want.haves.contains(&standing.peer), time, standing.peer)
+            })
+            .filter(|(_, _, time, _)| *time < within)
             .min()
-            .map(|(_, _, id)| id)
+            .map(|(.., id)| id)
     }
 
     /// No longer expects blocks of peers that owe nothing for a while. Tells

@@ -36,7 +36,8 @@ pub(crate) enum Progress {
     Idle(Version),
     /// The message is written and flushed.
     Written,
-    /// The peer has closed the stream between two messages.
+    /// The peer has closed the stream: between two messages, or in one that
+    /// is then written again. It may not have read those before.
     Closed,
     /// The message could not be written, and is given up.
     GivenUp,
@@ -131,7 +132,7 @@ impl Writer {
                 Poll::Ready(if std::mem::take(&mut self.given_up) {
                     Progress::GivenUp
                 } else {
-                    Progress::NoStream
+                    Progress::Closed
                 })
             }
         }

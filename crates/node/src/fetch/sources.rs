@@ -329,7 +329,6 @@ impl Sources {
             bitswap::Event::Stalled { .. } | bitswap::Event::NoPeers => self.starved = true,
             bitswap::Event::PeerBanned { peer, reason } => {
                 tracing::info!(%peer, ?reason, root = %self.search.root, "a source was banned");
-                self.starved |= self.session.wanted() > 0;
             }
             bitswap::Event::TooLarge { cid, from } => return self.on_too_large(cid, from),
             bitswap::Event::PeerGone(_) | bitswap::Event::DontHave { .. } => {}

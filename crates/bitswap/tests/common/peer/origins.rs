@@ -34,8 +34,9 @@ pub(crate) async fn stall(mut peer: Raw, asked: impl Fn(&[u8])) {
     }
 }
 
-/// Says that it has everything, and sends what nobody asked for.
-pub(crate) async fn lie(mut peer: Raw) {
+/// Says that it has everything, and sends what nobody asked for. Tells `lied`
+/// each time.
+pub(crate) async fn lie(mut peer: Raw, lied: impl Fn()) {
     while let Some(mut wantlist) = peer.inbound.recv().await {
         while let Ok(message) = raw::read(&mut wantlist).await {
             for entry in raw::wanted(&message) {
@@ -44,6 +45,9 @@ pub(crate) async fn lie(mut peer: Raw) {
                     _ => raw::have(entry.cid),
                 };
                 let _ = peer.try_send(&answer).await;
+                if entry.want_type == 0 {
+                    lied();
+                }
             }
         }
     }
