@@ -10,6 +10,7 @@ use std::{
     env,
     fs::{self, File},
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use anyhow::{Context, Result};
@@ -79,7 +80,12 @@ fn root() -> Result<PathBuf> {
     Ok(PathBuf::from(home).join(".cache/pinfold"))
 }
 
-/// The root of the checkout that this tool was built from.
+/// The root of the checkout. `cargo run` names it; where two checkouts share a
+/// target folder, this tool may have been built from the other one.
 pub(crate) fn checkout() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the checkout")
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let xtask = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        PathBuf::from(xtask).parent().expect("xtask is a folder of the checkout").to_owned()
+    })
 }
