@@ -177,7 +177,8 @@ impl Daemon {
     /// Asks it to end (SIGTERM) and waits at most `limit`.
     pub async fn terminate(&mut self, limit: Duration) -> Result<ExitStatus> {
         if let Some(id) = self.child.id() {
-            finish(Command::new("kill").args(["-TERM", &id.to_string()]), "kill").await?;
+            // A shell's own command: the program of that name is not on every machine.
+            finish(Command::new("sh").args(["-c", &format!("kill -TERM {id}")]), "kill").await?;
         }
         let ended = timeout(limit, self.child.wait()).await;
         Ok(ended.with_context(|| format!("{} did not stop in {limit:?}", self.name))??)

@@ -41,12 +41,6 @@ impl Cache {
         Ok(Self { root, _lock: lock })
     }
 
-    /// The folder of entry `name`, where it is complete.
-    pub(crate) fn find(&self, name: &str) -> Option<PathBuf> {
-        let folder = self.root.join("tools").join(name);
-        folder.join(MARK).exists().then_some(folder)
-    }
-
     /// The folder of entry `name`, installed by `install` when it is missing.
     pub(crate) fn entry(&self, name: &str, install: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
         let folder = self.root.join("tools").join(name);

@@ -72,9 +72,9 @@ impl Report {
         result.ok()
     }
 
-    /// Notes a check that cannot run on this machine, and why.
-    pub(crate) fn leave_out(&mut self, what: impl Into<String>) {
-        self.left_out.push(what.into());
+    /// Notes checks that cannot run on this machine, and why.
+    pub(crate) fn leave_out(&mut self, what: &[impl ToString]) {
+        self.left_out.extend(what.iter().map(ToString::to_string));
     }
 
     /// Prints all stages, what was left out, and the closing line. True when
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn what_is_left_out_does_not_fail_the_report() {
         let mut report = Report::new();
-        report.leave_out("namespaces: needs root");
+        report.leave_out(&["namespaces: needs root"]);
         assert_eq!(
             report.stage("works", |count| {
                 *count = Count::ONE;

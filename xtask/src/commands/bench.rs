@@ -8,7 +8,10 @@ use clap::Args;
 use super::build;
 use crate::{
     cache::{Cache, checkout},
-    peers::{Peers, go},
+    peers::{
+        Peers,
+        go::{self, Go},
+    },
     process::{cargo, run as execute},
     report::Report,
 };
@@ -40,11 +43,14 @@ impl Choice {
 
 pub(crate) fn run(choice: &Choice) -> Result<bool> {
     let mut report = Report::new();
-    let Some(peers) = report.stage("peers", |_| Peers::install(&Cache::open()?)) else {
+    let Some(peers) = report.stage("peers", |_| Ok(Peers::install(&Cache::open()?))) else {
         return Ok(report.close());
     };
     let cluster = if choice.needs_cluster() {
-        report.stage("ipfs-cluster", |_| go::cluster(&Cache::open()?))
+        report.stage("ipfs-cluster", |_| {
+            let cache = Cache::open()?;
+            go::cluster(&cache, &Go::provide(&cache)?)
+        })
     } else {
         None
     };

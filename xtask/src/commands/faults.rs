@@ -13,7 +13,7 @@ const SUITES: &[&str] = &["crash", "crash_postgres", "two_processes"];
 
 pub(crate) fn run(rounds: u32) -> Result<bool> {
     let mut report = Report::new();
-    let Some(peers) = report.stage("peers", |_| Peers::install(&Cache::open()?)) else {
+    let Some(peers) = report.stage("peers", |_| Ok(Peers::install(&Cache::open()?))) else {
         return Ok(report.close());
     };
     let Some(binary) = report.stage("build", |_| build::workspace()) else { return Ok(report.close()) };
@@ -21,5 +21,6 @@ pub(crate) fn run(rounds: u32) -> Result<bool> {
         let run = Run { peers: &peers, binary: &binary, arguments: &[], crash_rounds: Some(rounds) };
         report.stage(suite, |count| e2e::tests(run, &[(*suite).to_owned()], count));
     }
+    report.leave_out(peers.missing());
     Ok(report.close())
 }

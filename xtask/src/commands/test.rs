@@ -1,5 +1,7 @@
 //! `cargo xtask test`: everything, in the order in which it fails soonest.
 
+use std::{ffi::OsString, fs, path::Path};
+
 use anyhow::{Result, ensure};
 
 use super::{
@@ -9,13 +11,15 @@ use super::{
 use crate::{
     cache::Cache,
     layers,
-    peers::Peers,
+    peers::{Missing, Peers},
     process::{cargo, run as execute, watch},
     report::{Count, Report},
 };
 
-/// A word in the names of tests that cannot run here, and what they need.
-type Missing = (&'static str, &'static str);
+/// Names the official text of the Pinning Service API, a YAML file.
+const SPECIFICATION: &str = "PINFOLD_SPEC";
+/// In the name of the test that reads it.
+const SPECIFICATION_TEST: &str = "the_official_specification";
 
 pub(crate) fn run() -> Result<bool> {
     let mut report = Report::new();
@@ -24,18 +28,26 @@ pub(crate) fn run() -> Result<bool> {
     report.stage("licences, bans, sources", |count| check(count, deny::check));
     report.stage("clippy", |count| check(count, clippy));
     if let Some(binary) = report.stage("build", |_| build::workspace()) {
-        let peers = report.stage("peers", |_| Peers::install(&Cache::open()?));
-        let missing = peers.as_ref().map(Peers::missing).unwrap_or_default();
+        let peers = report.stage("peers", |_| Ok(Peers::install(&Cache::open()?)));
+        let peers = peers.unwrap_or_else(|| Peers::none("a cache that can be written"));
+        let mut missing = peers.missing().to_vec();
+        missing.extend(specification(std::env::var_os(SPECIFICATION)));
         report.stage("unit and integration tests", |count| units(&missing, count));
-        if let Some(peers) = peers {
-            let run = Run { peers: &peers, binary: &binary, arguments: &[], crash_rounds: None };
-            report.stage("tests with real peers", |count| e2e::tests(run, &e2e::suites()?, count));
-        }
-        for (word, needs) in missing {
-            report.leave_out(format!("every test with `{word}` in its name: it needs {needs}"));
-        }
+        let run = Run { peers: &peers, binary: &binary, arguments: &[], crash_rounds: None };
+        report.stage("tests with real peers", |count| e2e::tests(run, &e2e::suites()?, count));
+        report.leave_out(&missing);
     }
     Ok(report.close())
+}
+
+/// What is missing where the official text is not at hand: it is another
+/// project's, and no package registry has it.
+fn specification(path: Option<OsString>) -> Option<Missing> {
+    if path.is_some_and(|path| Path::new(&path).is_file()) {
+        return None;
+    }
+    let reason = format!("{SPECIFICATION} to name the official ipfs-pinning-service.yaml");
+    Some(Missing::named(SPECIFICATION_TEST, &reason))
 }
 
 fn check(count: &mut Count, work: impl FnOnce() -> Result<()>) -> Result<()> {
@@ -71,6 +83,23 @@ fn units(missing: &[Missing], count: &mut Count) -> Result<()> {
 fn cargo_test(targets: &[String], missing: &[Missing], count: &mut Count) -> Result<bool> {
     let mut command = cargo();
     command.args(["test", "--locked", "--workspace", "--no-fail-fast", "--quiet"]).args(targets);
-    command.arg("--").args(missing.iter().flat_map(|(word, _)| ["--skip", *word]));
+    if let Some(path) = std::env::var_os(SPECIFICATION).and_then(|path| fs::canonicalize(path).ok()) {
+        // Tests run in the folders of their crates.
+        command.env(SPECIFICATION, path);
+    }
+    command.arg("--").args(missing.iter().filter_map(Missing::word).flat_map(|word| ["--skip", word]));
     watch(&mut command, |line| count.read_line(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_official_text_is_compared_where_it_is_at_hand() {
+        assert_eq!(specification(None).and_then(|missing| missing.word()), Some(SPECIFICATION_TEST));
+        assert!(specification(Some("/nowhere/at/all.yaml".into())).is_some());
+        let file = std::env::current_exe().expect("this program is a file");
+        assert!(specification(Some(file.into())).is_none());
+    }
 }

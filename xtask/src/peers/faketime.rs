@@ -3,9 +3,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
-
-use super::postgres::apt_install;
+use super::debian;
 
 /// Where Debian's package puts the library, for one architecture each.
 const FOLDERS: &[&str] = &["/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime"];
@@ -14,12 +12,11 @@ const FOLDERS: &[&str] = &["/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch
 const LIBRARY: &str = "libfaketimeMT.so.1";
 
 /// The library; installs it where that is possible.
-pub(crate) fn install() -> Result<Option<PathBuf>> {
-    if let Some(found) = find() {
-        return Ok(Some(found));
-    }
-    apt_install(&["libfaketime"])?;
-    Ok(find())
+pub(crate) fn install() -> Option<PathBuf> {
+    find().or_else(|| {
+        debian::install(&["libfaketime"]);
+        find()
+    })
 }
 
 fn find() -> Option<PathBuf> {

@@ -1,107 +1,137 @@
 //! The peers and tools of the tests: what each is, in which version, and how
 //! it comes into the cache. Only package registries are needed: Go's module
 //! proxy, npm, PyPI, crates.io and Debian's archive.
+//!
+//! A peer that cannot be had here is noted with the reason; the tests that
+//! need it are left out, and all others run.
 
+mod debian;
 mod faketime;
 pub(crate) mod go;
 mod js;
-mod namespaces;
+mod machine;
+mod missing;
 mod postgres;
 mod python;
 mod rust;
 
 use std::{path::PathBuf, process::Command};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
-use crate::{cache::Cache, process::is_root};
+use self::{go::Go, js::Node};
+use crate::cache::Cache;
 
-pub(crate) use rust::cargo_deny;
+pub(crate) use self::{
+    missing::{Missing, TestFile},
+    rust::cargo_deny,
+};
 
-/// Where each peer of the tests is.
-#[derive(Debug)]
+/// Where each peer of the tests is, and which cannot be had.
+#[derive(Debug, Default)]
 pub(crate) struct Peers {
-    /// The `ipfs` of Kubo.
-    pub(crate) kubo: PathBuf,
-    /// Folder of gateway-conformance's tests, where its module could be had.
-    pub(crate) conformance: Option<PathBuf>,
-    /// Pebble, an ACME server.
-    pub(crate) pebble: PathBuf,
-    /// A Node.js that Helia runs on.
-    pub(crate) node: PathBuf,
-    /// Folder with Helia and its script.
-    pub(crate) helia: PathBuf,
-    /// Folder with the official compliance suite.
-    pub(crate) compliance: PathBuf,
-    /// The `schemathesis` command.
-    pub(crate) schemathesis: PathBuf,
-    /// Folder of PostgreSQL's programs, where it could be had.
-    pub(crate) postgres: Option<PathBuf>,
-    /// libfaketime, where it could be had.
-    pub(crate) faketime: Option<PathBuf>,
-    /// Whether network namespaces can be made.
-    pub(crate) namespaces: bool,
+    /// Names of the environment's variables, and the paths.
+    found: Vec<(&'static str, PathBuf)>,
+    missing: Vec<Missing>,
 }
 
 impl Peers {
-    /// Installs what is missing.
-    pub(crate) fn install(cache: &Cache) -> Result<Self> {
-        Ok(Self {
-            kubo: go::kubo(cache)?,
-            conformance: go::conformance(cache)?,
-            pebble: go::pebble(cache)?,
-            node: js::node(cache)?,
-            helia: js::packages(cache, "helia")?,
-            compliance: js::packages(cache, "compliance")?,
-            schemathesis: python::schemathesis(cache)?,
-            postgres: postgres::install()?,
-            faketime: faketime::install()?,
-            namespaces: namespaces::install()?,
-        })
+    /// Installs what is missing, as far as that is possible.
+    pub(crate) fn install(cache: &Cache) -> Self {
+        let mut peers = Self::default();
+        peers.go(cache);
+        peers.node(cache);
+        peers.offer("PINFOLD_E2E_SCHEMATHESIS", python::schemathesis(cache));
+        peers.machine();
+        for missing in &peers.missing {
+            println!("  MISSING: {missing}");
+        }
+        peers
+    }
+
+    /// None at all, where not even the cache can be used.
+    pub(crate) fn none(reason: &str) -> Self {
+        let mut peers = Self::default();
+        for variable in ["PINFOLD_E2E_KUBO", "PINFOLD_E2E_PEBBLE", "PINFOLD_E2E_NODEJS"] {
+            peers.offer(variable, Err(anyhow!("{reason}")));
+        }
+        peers.offer("PINFOLD_E2E_SCHEMATHESIS", Err(anyhow!("{reason}")));
+        for word in ["gateway_conforms", "curls_lines", "postgres", "faketime", "namespaces", "as_root"] {
+            peers.missing.push(Missing::named(word, reason));
+        }
+        peers
+    }
+
+    fn go(&mut self, cache: &Cache) {
+        let go = Go::provide(cache);
+        let with = |install: fn(&Cache, &Go) -> Result<PathBuf>| match &go {
+            Ok(go) => install(cache, go),
+            Err(error) => Err(anyhow!("{error:#}")),
+        };
+        self.offer("PINFOLD_E2E_KUBO", with(go::kubo));
+        self.offer("PINFOLD_E2E_PEBBLE", with(go::pebble));
+        self.offer_named("PINFOLD_E2E_CONFORMANCE", "gateway_conforms", with(go::conformance));
+    }
+
+    fn node(&mut self, cache: &Cache) {
+        let node = Node::provide(cache);
+        let packages = |name: &str| match &node {
+            Ok(node) => js::packages(cache, node, name),
+            Err(error) => Err(anyhow!("{error:#}")),
+        };
+        self.offer("PINFOLD_E2E_HELIA", packages("helia"));
+        self.offer("PINFOLD_E2E_COMPLIANCE", packages("compliance"));
+        self.offer("PINFOLD_E2E_NODEJS", node.map(|node| node.program));
+    }
+
+    /// What is the machine's: packages of its distribution, and its rights.
+    fn machine(&mut self) {
+        let postgres = postgres::install()
+            .and_then(|found| found.ok_or_else(|| anyhow!("PostgreSQL 15 or newer, or root on Debian")));
+        self.offer_named("PINFOLD_E2E_POSTGRES", "postgres", postgres);
+        let faketime = faketime::install().ok_or_else(|| anyhow!("libfaketime, or root on Debian"));
+        self.offer_named("PINFOLD_E2E_FAKETIME", "faketime", faketime);
+        if !machine::namespaces() {
+            self.missing.push(Missing::named("namespaces", "Linux, root and iproute2"));
+        }
+        if !machine::curl() {
+            self.missing.push(Missing::named("curls_lines", "curl"));
+        }
+        if !machine::root() {
+            self.missing.push(Missing::named("as_root", "Linux, root and mount"));
+        }
+    }
+
+    /// Notes a peer that whole files of tests need.
+    fn offer(&mut self, variable: &'static str, peer: Result<PathBuf>) {
+        match peer {
+            Ok(path) => self.found.push((variable, path)),
+            Err(error) => self.missing.push(Missing::using(variable, &format!("{error:#}"))),
+        }
+    }
+
+    /// Notes a peer that the tests need which have `word` in their names.
+    fn offer_named(&mut self, variable: &'static str, word: &'static str, peer: Result<PathBuf>) {
+        match peer {
+            Ok(path) => self.found.push((variable, path)),
+            Err(error) => self.missing.push(Missing::named(word, &format!("{error:#}"))),
+        }
     }
 
     /// Tells a test command where the peers are.
     pub(crate) fn announce(&self, command: &mut Command) {
-        for (name, path) in self.list() {
+        for (name, path) in &self.found {
             command.env(name, path);
         }
     }
 
-    /// What of the tests cannot run here: the word in their names, and what
-    /// it takes.
-    pub(crate) fn missing(&self) -> Vec<(&'static str, &'static str)> {
-        let mut missing = Vec::new();
-        if self.postgres.is_none() {
-            missing.push(("postgres", "PostgreSQL 15 or newer, or root on Debian"));
-        }
-        if self.faketime.is_none() {
-            missing.push(("faketime", "libfaketime, or root on Debian"));
-        }
-        if self.conformance.is_none() {
-            missing.push(("gateway_conforms", "the Go module github.com/ipfs/gateway-conformance"));
-        }
-        if !self.namespaces {
-            missing.push(("namespaces", "Linux, root and iproute2"));
-        }
-        if !(cfg!(target_os = "linux") && is_root()) {
-            missing.push(("as_root", "Linux and root"));
-        }
-        missing
+    /// What cannot be had, and so which tests cannot run here.
+    pub(crate) fn missing(&self) -> &[Missing] {
+        &self.missing
     }
 
     /// Names of the environment's variables, and the paths.
-    pub(crate) fn list(&self) -> Vec<(&'static str, &PathBuf)> {
-        let mut list = vec![
-            ("PINFOLD_E2E_KUBO", &self.kubo),
-            ("PINFOLD_E2E_PEBBLE", &self.pebble),
-            ("PINFOLD_E2E_NODEJS", &self.node),
-            ("PINFOLD_E2E_HELIA", &self.helia),
-            ("PINFOLD_E2E_COMPLIANCE", &self.compliance),
-            ("PINFOLD_E2E_SCHEMATHESIS", &self.schemathesis),
-        ];
-        list.extend(self.conformance.as_ref().map(|path| ("PINFOLD_E2E_CONFORMANCE", path)));
-        list.extend(self.postgres.as_ref().map(|path| ("PINFOLD_E2E_POSTGRES", path)));
-        list.extend(self.faketime.as_ref().map(|path| ("PINFOLD_E2E_FAKETIME", path)));
-        list
+    pub(crate) fn list(&self) -> &[(&'static str, PathBuf)] {
+        &self.found
     }
 }

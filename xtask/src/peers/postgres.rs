@@ -9,7 +9,8 @@ use std::{
 
 use anyhow::Result;
 
-use crate::process::{exists, is_root, output, run};
+use super::debian;
+use crate::process::{exists, is_root, output};
 
 /// What Debian's packages would do when they are installed: make a cluster
 /// and start it, which nobody asked for.
@@ -26,21 +27,9 @@ pub(crate) fn install() -> Result<Option<PathBuf>> {
     }
     if is_root() {
         forbid_cluster()?;
-        apt_install(&["postgresql"])?;
+        debian::install(&["postgresql"]);
     }
     Ok(find())
-}
-
-/// Installs Debian's packages; false where that is not possible.
-pub(super) fn apt_install(packages: &[&str]) -> Result<bool> {
-    if !is_root() || !exists("apt-get") {
-        return Ok(false);
-    }
-    run(apt().arg("update"))?;
-    let mut install = apt();
-    install.args(["install", "--yes", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"]);
-    run(install.args(packages))?;
-    Ok(true)
 }
 
 /// The folder of PostgreSQL's programs, if it is here and new enough.
@@ -74,10 +63,4 @@ fn forbid_cluster() -> Result<()> {
         fs::write(path, NO_CLUSTER.1)?;
     }
     Ok(())
-}
-
-fn apt() -> Command {
-    let mut command = Command::new("apt-get");
-    command.env("DEBIAN_FRONTEND", "noninteractive").arg("--quiet");
-    command
 }
