@@ -8,11 +8,15 @@ use anyhow::Result;
 use pinfold_e2e::{cluster::Cluster, pinfold::Pinfold, place::Place};
 
 use crate::{
+    databases::{ACCOUNTS, many},
     load::Target,
-    pins::{CONNECTIONS, FILLERS, PAGE, PAGES, PAGES_LIMIT, POSTS, QUEUE, round},
+    pins::{CONNECTIONS, FILLERS, LIST_GOAL, PAGE, POSTS, QUEUE, TIMES, TIMES_LIMIT, round},
     scale::Scale,
-    table::{Side, Table},
+    table::{Side, Table, Work},
 };
+
+/// What each number of connections is to reach.
+const GOALS: [&str; 2] = ["3x", "5x"];
 
 /// Pins that a round makes at the peer: as many as ours would take minutes.
 const PEER_POSTS: u64 = 2_000;
@@ -20,22 +24,32 @@ const PEER_POSTS: u64 = 2_000;
 /// What the peer is called in the table.
 const PEER: &str = "ipfs-cluster";
 
-/// `POST /pins` in alternating rounds.
+/// `POST /pins` in alternating rounds, in one account and over many.
 pub(crate) async fn post(place: &Place, scale: &Scale, table: &mut Table) -> Result<()> {
     let pinfold = Pinfold::up(place, "pinfold", QUEUE).await?;
     let cluster = Cluster::start(place, "cluster").await?;
-    let (ours, theirs) = (Target::of(&pinfold), Target::cluster(&cluster));
+    let (one, all, theirs) = (Target::of(&pinfold), many(&pinfold).await?, Target::cluster(&cluster));
     let (count, peer_count) = (scale.of(POSTS), scale.of(PEER_POSTS));
-    for connections in CONNECTIONS {
-        let (mut our_side, mut their_side) = (Side::default(), Side::default());
-        for _ in 0..scale.rounds {
-            round(&ours, pinfold.parts[0].process(), count, connections, &mut our_side).await?;
-            round(&theirs, cluster.processes().0, peer_count, connections, &mut their_side).await?;
+    for (ours, accounts) in [(&one, "one account".to_owned()), (&all, format!("{ACCOUNTS} accounts"))] {
+        for (connections, goal) in CONNECTIONS.into_iter().zip(GOALS) {
+            let (mut our_side, mut their_side) = (Side::default(), Side::default());
+            for number in 0..scale.rounds {
+                let first = number.is_multiple_of(2);
+                for pinfolds in [first, !first] {
+                    if pinfolds {
+                        round(ours, pinfold.parts[0].process(), count, connections, &mut our_side).await?;
+                    } else {
+                        let process = cluster.processes().0;
+                        round(&theirs, process, peer_count, connections, &mut their_side).await?;
+                    }
+                }
+            }
+            per_ten_thousand(&mut our_side, count);
+            per_ten_thousand(&mut their_side, peer_count);
+            let name = format!("`POST /pins`, {connections} connections, {accounts} (CPU s per 10,000)");
+            let work = Work { name: &name, unit: "pins/s", peer: PEER, floor: "", goal };
+            table.compare(&work, &our_side, &their_side);
         }
-        per_ten_thousand(&mut our_side, count);
-        per_ten_thousand(&mut their_side, peer_count);
-        let work = format!("`POST /pins`, {connections} connections (CPU s per 10,000)");
-        table.compare(&work, "pins/s", &our_side, PEER, &their_side);
     }
     Ok(())
 }
@@ -54,13 +68,14 @@ pub(crate) async fn list(place: &Place, size: u64, table: &mut Table) -> Result<
     let (ours, theirs) = (Target::of(&pinfold), Target::cluster(&cluster));
     ours.post(size, FILLERS).await?;
     theirs.post(size, FILLERS).await?;
-    let our_times = ours.list(PAGE, PAGES, PAGES_LIMIT).await?;
-    let their_times = theirs.list(PAGE, PAGES, PAGES_LIMIT).await?;
+    let our_times = ours.list(PAGE, TIMES, TIMES_LIMIT).await?;
+    let their_times = theirs.list(PAGE, TIMES, TIMES_LIMIT).await?;
     table.versus(
         &format!("`GET /pins?limit=10` of {size} pins, first page"),
         &our_times.text(),
         &format!("{PEER}: {}", their_times.text()),
         their_times.p50() / our_times.p50(),
+        LIST_GOAL,
     );
     Ok(())
 }

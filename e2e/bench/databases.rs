@@ -4,15 +4,18 @@ use anyhow::Result;
 use pinfold_e2e::{pinfold::Pinfold, place::Place, postgres::Postgres};
 
 use crate::{
-    load::Target,
-    meter::{Meter, Reading},
-    pins::{CONNECTIONS, POSTS, QUEUE, SIZES, pages, round},
+    load::{Content, Target},
+    meter::Meter,
+    pins::{CONNECTIONS, LIST_GOAL, PAGES, QUEUE, SIZES, pages, round},
     scale::Scale,
-    table::{Side, Table},
+    table::{Side, Table, Work},
 };
 
-/// Accounts of the row that has many.
-const ACCOUNTS: usize = 16;
+/// Accounts of the rows that have many.
+pub(crate) const ACCOUNTS: usize = 16;
+
+/// Pins that a round makes on each database.
+const PER_ROUND: u64 = 5_000;
 
 /// What the second column shows.
 const PEER: &str = "on PostgreSQL";
@@ -42,18 +45,27 @@ impl Both {
         targets: &[Target; 2],
         connections: usize,
         scale: &Scale,
-        work: &str,
+        name: &str,
         table: &mut Table,
     ) -> Result<()> {
-        let (count, mut ours, mut theirs) = (scale.of(POSTS), Side::default(), Side::default());
-        for _ in 0..scale.rounds {
-            round(&targets[0], self.sqlite.parts[0].process(), count, connections, &mut ours).await?;
-            let server = Meter::start(self.server.process())?;
-            round(&targets[1], self.postgres.parts[0].process(), count, connections, &mut theirs).await?;
-            let Reading { cpu, .. } = server.read()?;
-            theirs.sender.push(cpu);
+        let (count, mut ours, mut theirs) = (scale.of(PER_ROUND), Side::default(), Side::default());
+        for number in 0..scale.rounds {
+            let first = number.is_multiple_of(2);
+            for sqlite in [first, !first] {
+                if sqlite {
+                    let process = self.sqlite.parts[0].process();
+                    round(&targets[0], process, count, connections, &mut ours).await?;
+                } else {
+                    let (process, server) =
+                        (self.postgres.parts[0].process(), Meter::start(self.server.process())?);
+                    round(&targets[1], process, count, connections, &mut theirs).await?;
+                    theirs.sender.push(server.read()?.cpu);
+                }
+            }
         }
-        table.compare(work, "pins/s", &ours, PEER, &theirs);
+        let name = format!("{name}, {count} a round (the server's CPU time as the sender's)");
+        let work = Work { name: &name, unit: "pins/s", peer: PEER, floor: "", goal: "" };
+        table.compare(&work, &ours, &theirs);
         Ok(())
     }
 }
@@ -63,8 +75,8 @@ pub(crate) async fn one(place: &Place, scale: &Scale, table: &mut Table) -> Resu
     let both = Both::start(place).await?;
     let targets = [Target::of(&both.sqlite), Target::of(&both.postgres)];
     for connections in CONNECTIONS {
-        let work = format!("`POST /pins`, {connections} connections, {} pins a round", scale.of(POSTS));
-        both.post(&targets, connections, scale, &work, table).await?;
+        let name = format!("`POST /pins`, {connections} connections, SQLite");
+        both.post(&targets, connections, scale, &name, table).await?;
     }
     lists(&targets, &SIZES[..2], scale, table).await
 }
@@ -76,14 +88,14 @@ pub(crate) async fn long(place: &Place, scale: &Scale, table: &mut Table) -> Res
 }
 
 async fn lists(targets: &[Target; 2], sizes: &[u64], scale: &Scale, table: &mut Table) -> Result<()> {
+    let targets = targets.clone().map(|target| target.with(Content::Mixed));
     for size in sizes.iter().map(|size| scale.of(*size)) {
         let ours = pages(&targets[0], size).await?;
         let theirs = pages(&targets[1], size).await?;
-        for (page, (ours, theirs)) in ["first page", "middle"].iter().zip(ours.iter().zip(&theirs)) {
-            let made = targets[0].made();
-            let work = format!("`GET /pins?limit=10` of {made} pins, {page}");
-            let theirs_text = format!("{PEER}: {}", theirs.text());
-            table.versus(&work, &ours.text(), &theirs_text, theirs.p50() / ours.p50());
+        for (page, (ours, theirs)) in PAGES.iter().zip(ours.iter().zip(&theirs)) {
+            let name = format!("`GET /pins?limit=10` of {} pins, {page}, SQLite", targets[0].made());
+            let their_text = format!("{PEER}: {}", theirs.text());
+            table.versus(&name, &ours.text(), &their_text, theirs.p50() / ours.p50(), LIST_GOAL);
         }
     }
     Ok(())
@@ -93,14 +105,14 @@ async fn lists(targets: &[Target; 2], sizes: &[u64], scale: &Scale, table: &mut 
 pub(crate) async fn accounts(place: &Place, scale: &Scale, table: &mut Table) -> Result<()> {
     let both = Both::start(place).await?;
     let targets = [many(&both.sqlite).await?, many(&both.postgres).await?];
-    for connections in [ACCOUNTS, 2 * ACCOUNTS] {
-        let work = format!("`POST /pins`, {connections} connections, {ACCOUNTS} accounts");
-        both.post(&targets, connections, scale, &work, table).await?;
+    for connections in CONNECTIONS {
+        let name = format!("`POST /pins`, {connections} connections, {ACCOUNTS} accounts, SQLite");
+        both.post(&targets, connections, scale, &name, table).await?;
     }
     Ok(())
 }
 
-async fn many(pinfold: &Pinfold) -> Result<Target> {
+pub(crate) async fn many(pinfold: &Pinfold) -> Result<Target> {
     let mut tokens = Vec::with_capacity(ACCOUNTS);
     for number in 0..ACCOUNTS {
         let account = format!("account-{number}");

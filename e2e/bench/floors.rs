@@ -23,26 +23,60 @@ const MESSAGE: usize = 65_535 - 16;
 /// How much is written before a sync, in MiB, as the block store does it.
 const SYNC: usize = 16;
 
-/// The floors, each on one core.
-pub(crate) fn row(place: &Place, scale: &Scale, table: &mut Table) -> Result<()> {
-    let block = data::bytes(1, MIB);
-    let floors: [(&str, &dyn Fn() -> Result<()>); 4] = [
-        ("SHA-256", &|| hash(&block, scale.mib)),
-        ("ChaCha20-Poly1305, the cipher of Noise", &|| encrypt(&CHACHA20_POLY1305, &block, scale.mib)),
-        ("AES-128-GCM, the cipher of TLS", &|| encrypt(&AES_128_GCM, &block, scale.mib)),
-        ("written in sequence, synced every 16 MiB", &|| write(place, &block, scale.mib)),
-    ];
-    for (what, work) in floors {
-        let mut rates = Vec::new();
-        for _ in 0..scale.rounds {
-            let begun = Instant::now();
-            work()?;
-            rates.push(scale.mib as f64 / begun.elapsed().as_secs_f64());
-        }
-        let result = format!("{:.0} MiB/s (median of {})", median(&rates), scale.rounds);
-        table.alone(&format!("floor: {} MiB {what}", scale.mib), &result);
+/// What one core does, in MiB per second.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Floors {
+    hash: f64,
+    noise: f64,
+    tls: f64,
+    write: f64,
+}
+
+impl Floors {
+    /// Measures them.
+    pub(crate) fn measure(place: &Place, scale: &Scale) -> Result<Self> {
+        let block = data::bytes(1, MIB);
+        Ok(Self {
+            hash: rate(scale, || hash(&block, scale.mib))?,
+            noise: rate(scale, || encrypt(&CHACHA20_POLY1305, &block, scale.mib))?,
+            tls: rate(scale, || encrypt(&AES_128_GCM, &block, scale.mib))?,
+            write: rate(scale, || write(place, &block, scale.mib))?,
+        })
     }
-    Ok(())
+
+    /// The floors by themselves.
+    pub(crate) fn rows(&self, table: &mut Table) {
+        for (what, rate) in [
+            ("SHA-256", self.hash),
+            ("ChaCha20-Poly1305, the cipher of Noise", self.noise),
+            ("AES-128-GCM, the cipher of TLS", self.tls),
+            ("written in sequence, synced every 16 MiB", self.write),
+        ] {
+            table.alone(&format!("floor: {what}"), &format!("{rate:.0} MiB/s on one core"), "");
+        }
+    }
+
+    /// The least for receiving and keeping `mib`: every byte is deciphered,
+    /// hashed for its CID and for the manifest, and written.
+    pub(crate) fn to_keep(self, mib: usize) -> String {
+        let mib = mib as f64;
+        format!(
+            "CPU s: {:.1} to hash twice, {:.1} to decipher; {:.1} s to write",
+            2.0 * mib / self.hash,
+            mib / self.tls,
+            mib / self.write
+        )
+    }
+}
+
+fn rate(scale: &Scale, work: impl Fn() -> Result<()>) -> Result<f64> {
+    let mut rates = Vec::new();
+    for _ in 0..scale.rounds {
+        let begun = Instant::now();
+        work()?;
+        rates.push(scale.mib as f64 / begun.elapsed().as_secs_f64());
+    }
+    Ok(median(&rates))
 }
 
 fn hash(block: &[u8], mib: usize) -> Result<()> {

@@ -22,9 +22,11 @@ mod transfer;
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use pinfold_e2e::place::Place;
 
+use floors::Floors;
+use meter::load_average;
 use scale::Scale;
 use table::Table;
 
@@ -37,11 +39,10 @@ const ROWS: &[&str] = &[
     "car",
     "network",
     "three-origins",
-    "post",
-    "list",
-    "accounts",
-    "postgres",
     "cluster",
+    "list",
+    "postgres",
+    "accounts",
     "remote-ls",
     "reclaim",
 ];
@@ -59,27 +60,31 @@ async fn main() -> Result<()> {
         bail!("{unknown:?} is not a row; the rows are {}, {}", ROWS.join(", "), LONG.join(", "));
     }
     let scale = Scale::from_environment();
-    let mut table = Table::default();
+    let (mut table, mut missing) = (Table::default(), Vec::new());
+    // Other work on the machine makes figures worthless: it is told with them.
+    let load = load_average()?;
     let always = ROWS.iter().filter(|row| asked.is_empty() || asked.contains(**row));
     for row in always.chain(LONG.iter().filter(|row| asked.contains(**row))) {
         eprintln!("{row} …");
-        run(row, &Place::new()?, &scale, &mut table).await?;
+        if let Err(error) = run(row, &Place::new()?, &scale, &mut table).await {
+            table.missing(row, &error);
+            missing.push(*row);
+        }
     }
-    println!("{table}");
+    println!("Load before: {load:.2}. Rounds: {}.\n\n{table}", scale.rounds);
+    ensure!(missing.is_empty(), "rows that could not be measured: {}", missing.join(", "));
     Ok(())
 }
 
 async fn run(row: &str, place: &Place, scale: &Scale, table: &mut Table) -> Result<()> {
-    let (mib, rounds) = (scale.mib, scale.rounds);
     match row {
-        "floors" => floors::row(place, scale, table),
+        "floors" => Floors::measure(place, scale).map(|floors| floors.rows(table)),
         "idle" => transfer::idle(place, table).await,
-        "pin" => transfer::pin(place, mib, rounds, table).await,
-        "directory" => transfer::directory(place, rounds.min(3), table).await,
-        "car" => transfer::car(place, mib, rounds, table).await,
+        "pin" => transfer::pin(place, scale, table).await,
+        "directory" => transfer::directory(place, scale, table).await,
+        "car" => transfer::car(place, scale, table).await,
         "network" => network::row(place, scale, table).await,
         "three-origins" => three_origins::row(place, scale, table).await,
-        "post" => pins::post(place, scale, table).await,
         "list" => pins::list(place, scale, table).await,
         "accounts" => databases::accounts(place, scale, table).await,
         "postgres" => databases::one(place, scale, table).await,

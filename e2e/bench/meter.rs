@@ -54,9 +54,10 @@ fn cpu(process: u32) -> Result<f64> {
     Ok(own_cpu(process)? + running)
 }
 
-/// CPU seconds of this process so far, which is the client of its rows.
-pub(crate) fn client_cpu() -> Result<f64> {
-    own_cpu(std::process::id())
+/// Processes that ran or waited to run in the last minute, on average.
+pub(crate) fn load_average() -> Result<f64> {
+    let load = fs::read_to_string("/proc/loadavg")?;
+    Ok(load.split(' ').next().context("/proc/loadavg has a figure")?.parse()?)
 }
 
 /// CPU seconds of a process and of its children that ended.

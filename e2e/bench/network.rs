@@ -8,9 +8,10 @@ use pinfold_e2e::{data, kubo::Kubo, pinfold::Pinfold, place::Place};
 use serde_json::json;
 
 use crate::{
+    floors::Floors,
     meter::{Meter, Reading},
     scale::Scale,
-    table::{Side, Table, median},
+    table::{Side, Table, Work, median},
 };
 
 /// How long one fetch may take.
@@ -47,17 +48,26 @@ pub(crate) async fn row(place: &Place, scale: &Scale, table: &mut Table) -> Resu
     for round in 0..scale.rounds {
         let origin = Kubo::start(place, &format!("origin-{round}")).await?;
         let root = origin.add(&data::bytes(round, scale.mib << 20), &["--raw-leaves"]).await?;
-        pinfolds(place, round, &origin, &root, scale.mib, &mut ours).await?;
-        kubos(place, round, &origin, &root, scale.mib, &mut theirs).await?;
+        let first = round.is_multiple_of(2);
+        for pinfold in [first, !first] {
+            if pinfold {
+                pinfolds(place, round, &origin, &root, scale.mib, &mut ours).await?;
+            } else {
+                kubos(place, round, &origin, &root, scale.mib, &mut theirs).await?;
+            }
+        }
     }
-    let work = format!("{} MiB from one node to another", scale.mib);
-    table.compare(&work, "MiB/s", &ours.side, "Kubo to Kubo", &theirs.side);
+    let name = format!("{} MiB from one Pinfold to another", scale.mib);
+    let floor = Floors::measure(place, scale)?.to_keep(scale.mib);
+    let work = Work { name: &name, unit: "MiB/s", peer: "Kubo to Kubo", floor: &floor, goal: "2x" };
+    table.compare(&work, &ours.side, &theirs.side);
     let peaks = [&ours.sender_peak_mib, &theirs.sender_peak_mib].map(|peaks| median(peaks));
     table.versus(
-        &format!("{work}: the sender's peak memory"),
+        &format!("{name}: the sender's peak memory"),
         &format!("{:.0} MiB", peaks[0]),
         &format!("Kubo: {:.0} MiB", peaks[1]),
-        peaks[1] / peaks[0],
+        peaks[0] / peaks[1],
+        "",
     );
     Ok(())
 }

@@ -63,12 +63,13 @@ async fn case(
     table.alone(
         &format!("store after half of {files} roots of {kib} KiB blocks is unpinned"),
         &format!(
-            "{:.3}x the live bytes on disk ({:.1} of {:.1} MiB; {:.1} MiB before), target {target:.2}x",
+            "{:.3}x the live bytes on disk ({:.1} of {:.1} MiB; {:.1} MiB before)",
             ratio(after),
             mebibytes(after),
             mebibytes(live),
             mebibytes(before)
         ),
+        &format!("{target:.2}x"),
     );
     Ok(())
 }

@@ -40,6 +40,6 @@ pub(crate) async fn row(place: &Place, scale: &Scale, table: &mut Table) -> Resu
     let lines = listed.lines().count() as u64;
     ensure!(lines == count, "Kubo lists {lines} pins of {count}");
     let result = format!("{seconds:.1} s, {:.1} CPU s of the service", meter.read()?.cpu);
-    table.alone(&format!("`ipfs pin remote ls` of {count} pins by Kubo"), &result);
+    table.alone(&format!("`ipfs pin remote ls` of {count} pins by Kubo"), &result, "30 s");
     Ok(())
 }

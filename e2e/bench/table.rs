@@ -26,6 +26,21 @@ impl Side {
     }
 }
 
+/// What a row is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Work<'a> {
+    /// What is done.
+    pub(crate) name: &'a str,
+    /// What a rate counts, per second.
+    pub(crate) unit: &'a str,
+    /// Who does the same.
+    pub(crate) peer: &'a str,
+    /// The least that it takes on this machine.
+    pub(crate) floor: &'a str,
+    /// What is to be reached: rate, CPU time and memory over the peer's.
+    pub(crate) goal: &'a str,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     lines: Vec<String>,
@@ -33,30 +48,40 @@ pub(crate) struct Table {
 
 impl Table {
     /// A row of both sides, with their ratios.
-    pub(crate) fn compare(&mut self, work: &str, unit: &str, ours: &Side, peer: &str, theirs: &Side) {
+    pub(crate) fn compare(&mut self, work: &Work<'_>, ours: &Side, theirs: &Side) {
         let line = format!(
-            "| {work} | {} {unit} | {peer}: {} {unit} | {:.2}x | {} / {} | {} / {} | {} / {} |",
+            "| {} | {} {} | {}: {} {} | {} | {} | {} / {} | {} | {} | {} |",
+            work.name,
             spread(&ours.rates),
+            work.unit,
+            work.peer,
             spread(&theirs.rates),
+            work.unit,
             ratio(&ours.rates, &theirs.rates),
-            number(&ours.cpu),
-            number(&theirs.cpu),
+            both(&ours.cpu, &theirs.cpu),
             number(&ours.sender),
             number(&theirs.sender),
-            number(&ours.peak_mib),
-            number(&theirs.peak_mib),
+            both(&ours.peak_mib, &theirs.peak_mib),
+            work.floor,
+            work.goal,
         );
         self.push(line);
     }
 
     /// A row of both sides whose results are texts, such as times.
-    pub(crate) fn versus(&mut self, work: &str, ours: &str, theirs: &str, ratio: f64) {
-        self.push(format!("| {work} | {ours} | {theirs} | {ratio:.1}x | | | |"));
+    pub(crate) fn versus(&mut self, work: &str, ours: &str, theirs: &str, ratio: f64, goal: &str) {
+        self.push(format!("| {work} | {ours} | {theirs} | {ratio:.2}x | | | | | {goal} |"));
     }
 
     /// A row without a peer.
-    pub(crate) fn alone(&mut self, work: &str, result: &str) {
-        self.push(format!("| {work} | {result} | | | | | |"));
+    pub(crate) fn alone(&mut self, work: &str, result: &str, goal: &str) {
+        self.push(format!("| {work} | {result} | | | | | | | {goal} |"));
+    }
+
+    /// A row that could not be measured.
+    pub(crate) fn missing(&mut self, row: &str, error: &anyhow::Error) {
+        let error = format!("{error:#}").replace(['\n', '|'], " ");
+        self.push(format!("| {row} | not measured: {error} | | | | | | | |"));
     }
 
     fn push(&mut self, line: String) {
@@ -67,8 +92,11 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| work | Pinfold | peer | ratio | CPU s, ours / peer | sender's CPU s | peak MiB |")?;
-        writeln!(f, "|---|---|---|---|---|---|---|")?;
+        writeln!(
+            f,
+            "| work | Pinfold | peer | ratio | CPU s, ours / peer | sender's CPU s | peak MiB, ours / peer | floor | to reach |"
+        )?;
+        writeln!(f, "|---|---|---|---|---|---|---|---|---|")?;
         self.lines.iter().try_for_each(|line| writeln!(f, "{line}"))
     }
 }
@@ -79,8 +107,16 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn ratio(ours: &[f64], theirs: &[f64]) -> f64 {
-    median(ours) / median(theirs)
+fn ratio(ours: &[f64], theirs: &[f64]) -> String {
+    format!("{:.2}x", median(ours) / median(theirs))
+}
+
+/// Medians of both sides, and their ratio.
+fn both(ours: &[f64], theirs: &[f64]) -> String {
+    if theirs.is_empty() || ours.is_empty() {
+        return format!("{} / {}", number(ours), number(theirs));
+    }
+    format!("{} / {} ({})", number(ours), number(theirs), ratio(ours, theirs))
 }
 
 fn spread(values: &[f64]) -> String {

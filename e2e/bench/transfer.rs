@@ -7,8 +7,10 @@ use pinfold_e2e::{api::client, data, kubo::Kubo, pinfold::Pinfold, place::Place}
 use serde_json::json;
 
 use crate::{
+    floors::Floors,
     meter::{Meter, Reading, resident_mib},
-    table::{Side, Table},
+    scale::Scale,
+    table::{Side, Table, Work},
 };
 
 /// How long one fetch may take.
@@ -16,66 +18,94 @@ const FETCH: Duration = Duration::from_secs(600);
 /// How long an idle process is watched.
 const IDLE: Duration = Duration::from_secs(20);
 /// Files of the directory, and their bytes.
-const FILES: (usize, usize) = (50_000, 2_048);
+const FILES: (u64, usize) = (50_000, 2_048);
+
+/// Both sides of a row about one Kubo's content.
+#[derive(Default)]
+struct Sides {
+    ours: Side,
+    theirs: Side,
+}
 
 /// One Kubo's file, pinned by Pinfold and by another Kubo.
-pub(crate) async fn pin(place: &Place, mib: usize, rounds: u64, table: &mut Table) -> Result<()> {
-    for chunk in ["size-262144", "size-1048576"] {
-        let (mut ours, mut theirs) = (Side::default(), Side::default());
-        for round in 0..rounds {
+pub(crate) async fn pin(place: &Place, scale: &Scale, table: &mut Table) -> Result<()> {
+    let (mib, floor) = (scale.mib, Floors::measure(place, scale)?.to_keep(scale.mib));
+    for (chunk, kib) in [("size-262144", 256), ("size-1048576", 1_024)] {
+        let mut sides = Sides::default();
+        for round in 0..scale.rounds {
             let origin = Kubo::start(place, &format!("origin-{chunk}-{round}")).await?;
             let chunker = format!("--chunker={chunk}");
             let root = origin.add(&data::bytes(round, mib << 20), &[&chunker, "--raw-leaves"]).await?;
-            let name = format!("{chunk}-{round}");
-            both(place, &name, &origin, &root, mib as f64, &mut ours, &mut theirs).await?;
+            sides.round(place, round, chunk, &origin, &root, mib as f64).await?;
         }
-        table.compare(&format!("pin {mib} MiB, chunks {chunk}"), "MiB/s", &ours, "Kubo", &theirs);
+        let name = format!("pin {mib} MiB from a Kubo, chunks of {kib} KiB");
+        let goal = "rate 1.5x, CPU and memory 1/2";
+        let work = Work { name: &name, unit: "MiB/s", peer: "Kubo to Kubo", floor: &floor, goal };
+        table.compare(&work, &sides.ours, &sides.theirs);
     }
     Ok(())
 }
 
 /// A directory of many small files.
-pub(crate) async fn directory(place: &Place, rounds: u64, table: &mut Table) -> Result<()> {
-    let (mut ours, mut theirs) = (Side::default(), Side::default());
-    for round in 0..rounds {
+pub(crate) async fn directory(place: &Place, scale: &Scale, table: &mut Table) -> Result<()> {
+    let mut sides = Sides::default();
+    let (files, length) = (usize::try_from(scale.of(FILES.0))?, FILES.1);
+    for round in 0..scale.rounds {
         let origin = Kubo::start(place, &format!("origin-{round}")).await?;
         let folder = place.folder(&format!("files-{round}"))?;
-        data::folder(&folder, round, FILES.0, FILES.1)?;
+        data::folder(&folder, round, files, length)?;
         let root = origin.add_folder(&folder, &["--raw-leaves"]).await?;
-        both(place, &round.to_string(), &origin, &root, FILES.0 as f64, &mut ours, &mut theirs).await?;
+        sides.round(place, round, "files", &origin, &root, files as f64).await?;
     }
-    let work = format!("pin a directory of {} files of {} B", FILES.0, FILES.1);
-    table.compare(&work, "files/s", &ours, "Kubo", &theirs);
+    let name = format!("pin a directory of {files} files of {length} B");
+    let work = Work { name: &name, unit: "files/s", peer: "Kubo to Kubo", floor: "", goal: "6x" };
+    table.compare(&work, &sides.ours, &sides.theirs);
     Ok(())
 }
 
-async fn both(
-    place: &Place,
-    name: &str,
-    origin: &Kubo,
-    root: &str,
-    work: f64,
-    ours: &mut Side,
-    theirs: &mut Side,
-) -> Result<()> {
+impl Sides {
+    /// One round of both; who goes first changes from round to round.
+    async fn round(
+        &mut self,
+        place: &Place,
+        round: u64,
+        name: &str,
+        origin: &Kubo,
+        root: &str,
+        work: f64,
+    ) -> Result<()> {
+        let first = round.is_multiple_of(2);
+        for ours in [first, !first] {
+            if ours {
+                let (reading, sender) = pinfold(place, &format!("{name}-{round}"), origin, root).await?;
+                self.ours.note(work, reading, Some(sender));
+            } else {
+                let (reading, sender) = kubo(place, &format!("{name}-{round}"), origin, root).await?;
+                self.theirs.note(work, reading, Some(sender));
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn pinfold(place: &Place, name: &str, origin: &Kubo, root: &str) -> Result<(Reading, Reading)> {
     let pinfold = Pinfold::up(place, &format!("pinfold-{name}"), &["--capacity", "20GB"]).await?;
-    let (reading, sender) = metered(pinfold.parts[0].process(), origin, async {
+    metered(pinfold.parts[0].process(), origin, async {
         let api = pinfold.api()?;
         let pin = api.add(json!({ "cid": root, "origins": origin.addresses().await? })).await?;
         api.until(&pin.requestid, "pinned", FETCH).await?;
         Ok(())
     })
-    .await?;
-    ours.note(work, reading, Some(sender));
-    drop(pinfold);
+    .await
+}
+
+async fn kubo(place: &Place, name: &str, origin: &Kubo, root: &str) -> Result<(Reading, Reading)> {
     let receiver = Kubo::start(place, &format!("receiver-{name}")).await?;
     receiver.connect(origin.addresses().await?.first().context("a Kubo has an address")?).await?;
-    let (reading, sender) = metered(receiver.process(), origin, async {
+    metered(receiver.process(), origin, async {
         receiver.ipfs(&["pin", "add", "--progress=false", root]).await.map(drop)
     })
-    .await?;
-    theirs.note(work, reading, Some(sender));
-    Ok(())
+    .await
 }
 
 async fn metered(
@@ -89,23 +119,32 @@ async fn metered(
 }
 
 /// A CAR of a whole file from both gateways.
-pub(crate) async fn car(place: &Place, mib: usize, rounds: u64, table: &mut Table) -> Result<()> {
+pub(crate) async fn car(place: &Place, scale: &Scale, table: &mut Table) -> Result<()> {
+    let mib = scale.mib;
     let kubo = Kubo::start(place, "kubo").await?;
     let root = kubo.add(&data::bytes(1, mib << 20), &["--raw-leaves"]).await?;
     let pinfold = Pinfold::up(place, "pinfold", &["--capacity", "20GB"]).await?;
     let api = pinfold.api()?;
     let pin = api.add(json!({ "cid": root, "origins": kubo.addresses().await? })).await?;
     api.until(&pin.requestid, "pinned", FETCH).await?;
-    let (mut ours, mut theirs) = (Side::default(), Side::default());
-    for _ in 0..rounds {
-        let meter = Meter::start(pinfold.parts[0].process())?;
-        download(&pinfold.gateway, &root, mib).await?;
-        ours.note(mib as f64, meter.read()?, None);
-        let meter = Meter::start(kubo.process())?;
-        download(&kubo.gateway, &root, mib).await?;
-        theirs.note(mib as f64, meter.read()?, None);
+    let mut sides = Sides::default();
+    for round in 0..scale.rounds {
+        let first = round.is_multiple_of(2);
+        for ours in [first, !first] {
+            let (process, gateway, side) = if ours {
+                (pinfold.parts[0].process(), &pinfold.gateway, &mut sides.ours)
+            } else {
+                (kubo.process(), &kubo.gateway, &mut sides.theirs)
+            };
+            let meter = Meter::start(process)?;
+            download(gateway, &root, mib).await?;
+            side.note(mib as f64, meter.read()?, None);
+        }
     }
-    table.compare(&format!("CAR of {mib} MiB from the gateway"), "MiB/s", &ours, "Kubo", &theirs);
+    let name = format!("CAR of {mib} MiB from the gateway");
+    let goal = "rate 4x, CPU 1/4";
+    let work = Work { name: &name, unit: "MiB/s", peer: "Kubo's gateway", floor: "", goal };
+    table.compare(&work, &sides.ours, &sides.theirs);
     Ok(())
 }
 
@@ -136,6 +175,6 @@ pub(crate) async fn idle(place: &Place, table: &mut Table) -> Result<()> {
         "ready in {first:.2} s the first time, {again:.2} s later; {resident:.0} MiB resident; {:.2} % of a core",
         100.0 * reading.cpu / reading.seconds
     );
-    table.alone("idle `up`", &result);
+    table.alone("idle `up`", &result, "ready in 0.5 s, 40 MiB");
     Ok(())
 }

@@ -73,6 +73,11 @@ impl Connection {
         Ok(connection)
     }
 
+    /// Sends what follows as another account.
+    pub fn become_account(&mut self, token: &str) {
+        token.clone_into(&mut self.token);
+    }
+
     async fn connect(&mut self) -> Result<()> {
         let stream = TcpStream::connect(&self.host).await;
         let stream = stream.with_context(|| format!("cannot connect to {}", self.host))?;

@@ -19,8 +19,8 @@ use crate::{
 /// What is measured, and how much of it.
 #[derive(Debug, Args)]
 pub(crate) struct Choice {
-    /// Rows: floors, idle, pin, directory, car, network, three-origins, post, list, accounts, postgres,
-    /// cluster, remote-ls, reclaim; all of these where none is named. Only where they are named:
+    /// Rows: floors, idle, pin, directory, car, network, three-origins, cluster, list, postgres,
+    /// accounts, remote-ls, reclaim; all of these where none is named. Only where they are named:
     /// cluster-100k, postgres-1m
     rows: Vec<String>,
     /// How often each side of a row is measured
