@@ -219,11 +219,11 @@ async fn assignments(tx: &mut Tx, node: i64, rows: &[Row]) -> Result<Vec<Assignm
     let origins = each(tx, origins, &contents, None).await?;
     let peers = "SELECT node FROM allocation WHERE content = $1 AND node <> $2 AND state IN (0, 1)";
     let peers = each(tx, peers, &contents, Some(node)).await?;
-    // Written as look-ups: for a join PostgreSQL reads all contents while it has
-    // no statistics.
+    // Written as look-ups: of a join or EXISTS PostgreSQL makes a join, and
+    // reads all that the node has while it has no statistics.
     let predecessors = "SELECT (SELECT o.cid FROM content o WHERE o.id = h.content) FROM hold h
-        WHERE h.successor = $1 AND EXISTS (SELECT 1 FROM allocation a
-            WHERE a.content = h.content AND a.node = $2 AND a.state = 1) LIMIT 1";
+        WHERE h.successor = $1 AND (SELECT COUNT(*) FROM allocation a
+            WHERE a.content = h.content AND a.node = $2 AND a.state = 1) > 0 LIMIT 1";
     let predecessors = each(tx, predecessors, &contents, Some(node)).await?;
     let fairness = "SELECT account FROM holding WHERE content = $1 AND pins > 0 ORDER BY since LIMIT 1";
     let fairness = each(tx, fairness, &contents, None).await?;

@@ -1,6 +1,7 @@
 //! PostgreSQL below a [`super::tx::Tx`]: a connection of the pool for the time
 //! of one transaction.
 
+mod bulk;
 mod tls;
 
 use std::time::Duration;
@@ -30,6 +31,13 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// database is unavailable.
 const POOL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How a transaction that writes begins. Its statements go by key, whatever
+/// the planner believes of tables that have just begun to grow: a plan is kept
+/// with its statement, and one that reads the whole of a small table is the
+/// wrong one an hour later.
+const BEGIN_WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL enable_seqscan = off; \
+    SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
+
 /// The clock of the database in milliseconds.
 const NOW: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
 
@@ -49,6 +57,8 @@ pub(crate) struct Session {
     /// Taken when the session ends.
     client: Option<Object>,
     open: bool,
+    /// Whether statements for many rows are sent as one.
+    bulk: bool,
 }
 
 impl std::fmt::Debug for Session {
@@ -116,10 +126,10 @@ impl Session {
     /// Takes a connection and begins; answers the database's time too.
     pub(crate) async fn begin(pool: &Pool, mode: Mode) -> Result<(Self, Millis)> {
         let client = pool.get().await.map_err(|error| Error::Pool(error.to_string()))?;
-        let mut session = Self { client: Some(client), open: false };
+        let mut session = Self { client: Some(client), open: false, bulk: mode == Mode::Write };
         let begin = match mode {
             Mode::Single => return Ok((session, 0)),
-            Mode::Write => format!("BEGIN ISOLATION LEVEL READ COMMITTED; {NOW}"),
+            Mode::Write => format!("{BEGIN_WRITE}; {NOW}"),
             Mode::Snapshot(limit) => format!(
                 "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {}; {NOW}",
                 limit.as_millis().max(1)
@@ -180,17 +190,47 @@ impl Session {
         if lists.is_empty() {
             return Ok(Vec::new());
         }
-        let statement = self.prepare(sql).await?;
-        try_join_all(lists.iter().map(|list| self.run(&statement, list))).await
+        let single = self.prepare(sql).await?;
+        let Some((statement, answer)) = self.bulk(sql, &single, lists).await? else {
+            return try_join_all(lists.iter().map(|list| self.run(&single, list))).await;
+        };
+        let parts = lists.chunks(bulk::ROWS).map(|part| async {
+            let columns = bulk::columns(part, single.params().len());
+            let rows = self.client()?.query(&statement, &references(&columns)).await.map_err(limited)?;
+            apart(&rows, part.len(), answer)
+        });
+        Ok(try_join_all(parts).await?.into_iter().flatten().collect())
     }
 
     pub(crate) async fn execute_many(&self, sql: &str, lists: &[Vec<Value>]) -> Result<u64> {
         if lists.is_empty() {
             return Ok(0);
         }
-        let statement = self.prepare(sql).await?;
-        let changed = try_join_all(lists.iter().map(|list| self.change(&statement, list))).await?;
-        Ok(changed.into_iter().sum())
+        let single = self.prepare(sql).await?;
+        let Some((statement, _)) = self.bulk(sql, &single, lists).await? else {
+            let changed = try_join_all(lists.iter().map(|list| self.change(&single, list))).await?;
+            return Ok(changed.into_iter().sum());
+        };
+        let parts = lists.chunks(bulk::ROWS).map(|part| async {
+            let columns = bulk::columns(part, single.params().len());
+            self.client()?.execute(&statement, &references(&columns)).await.map_err(limited)
+        });
+        Ok(try_join_all(parts).await?.into_iter().sum())
+    }
+
+    /// The statement for many rows that stands for one for a single row, where
+    /// there is one and it is worth it.
+    async fn bulk(
+        &self,
+        sql: &str,
+        single: &Statement,
+        lists: &[Vec<Value>],
+    ) -> Result<Option<(Statement, bulk::Answer)>> {
+        if !self.bulk || lists.len() < 2 {
+            return Ok(None);
+        }
+        let Some(bulk) = bulk::rewrite(&sql::postgres(sql), single.params()) else { return Ok(None) };
+        Ok(Some((self.client()?.prepare_cached(&bulk.sql).await?, bulk.answer)))
     }
 
     /// Runs statements without parameters, outside a transaction or in it.
@@ -232,7 +272,33 @@ fn time(answers: &[SimpleQueryMessage]) -> Result<Millis> {
 }
 
 fn row(row: &tokio_postgres::Row) -> Result<Row> {
-    (0..row.len()).map(|at| column(row, at)).collect::<Result<_>>().map(Row)
+    columns_from(row, 0)
+}
+
+/// A row without its first `skipped` columns.
+fn columns_from(row: &tokio_postgres::Row, skipped: usize) -> Result<Row> {
+    (skipped..row.len()).map(|at| column(row, at)).collect::<Result<_>>().map(Row)
+}
+
+fn references<'c>(columns: &'c [Vec<&Value>]) -> Vec<&'c (dyn ToSql + Sync)> {
+    columns.iter().map(|column| column as _).collect()
+}
+
+/// The rows of a statement for many lists, list by list.
+fn apart(rows: &[tokio_postgres::Row], lists: usize, answer: bulk::Answer) -> Result<Vec<Vec<Row>>> {
+    let mut found = vec![Vec::new(); lists];
+    for (at, from) in rows.iter().enumerate() {
+        let (list, skipped) = match answer {
+            bulk::Answer::Numbered => (usize::try_from(from.try_get::<_, i64>(0)? - 1).ok(), 1),
+            bulk::Answer::InOrder if rows.len() == lists => (Some(at), 0),
+            bulk::Answer::InOrder | bulk::Answer::Counted => (None, 0),
+        };
+        let rows_of_list = list.and_then(|list| found.get_mut(list));
+        rows_of_list
+            .ok_or_else(|| Error::Corrupt("a row that belongs to no list".into()))?
+            .push(columns_from(from, skipped)?);
+    }
+    Ok(found)
 }
 
 fn column(row: &tokio_postgres::Row, at: usize) -> Result<Value> {
