@@ -12,25 +12,31 @@ use super::{
 
 /// Gives free turns of an account to what waits longest; answers how many.
 pub(crate) async fn give(tx: &mut Tx, account: AccountId) -> Result<u64> {
-    let most = i64::from(tx.settings.max_pinning.max(1));
-    let waiting = waiting(tx, account, most).await?;
+    // Contents are locked before the account, and its turns are certain only
+    // then: as many are locked as there seem to be turns, often one or two.
+    let seeming = free(tx, account).await?;
+    let waiting = waiting(tx, account, seeming).await?;
     unit::load_contents(tx, waiting.iter().copied()).await?;
     unit::load_accounts(tx, [account]).await?;
     unit::load_holdings(tx, waiting.iter().map(|&content| (account, content))).await?;
     unit::load_allocations(tx, waiting.iter().copied()).await?;
-    let sql = "SELECT COUNT(*) FROM holding WHERE account = $1 AND turn = 2";
-    let active = tx.first(sql, &values![account]).await?.map_or(Ok(0), |row| row.int(0))?;
-    let free = usize::try_from(most - active).unwrap_or(0);
+    let turns = usize::try_from(free(tx, account).await?).unwrap_or(0);
     let mut given = 0;
-    for &content in waiting.iter().take(free) {
+    for &content in waiting.iter().take(turns) {
         given += u64::from(begin(tx, account, content).await?);
     }
     unit::flush(tx).await?;
-    // As many again may wait: the flag stays while turns are free for them.
-    let more = waiting.len() > given as usize && free > given as usize;
-    let more = more || (free == waiting.len() && !self::waiting(tx, account, 1).await?.is_empty());
-    tx.unit.purse(account)?.turns_due = more && free > 0;
+    let more = free(tx, account).await? > 0 && !self::waiting(tx, account, 1).await?.is_empty();
+    tx.unit.purse(account)?.turns_due = more;
     Ok(given)
+}
+
+/// Turns of the account that nothing has.
+async fn free(tx: &mut Tx, account: AccountId) -> Result<i64> {
+    let most = i64::from(tx.settings.max_pinning.max(1));
+    let sql = "SELECT COUNT(*) FROM holding WHERE account = $1 AND turn = 2";
+    let active = tx.first(sql, &values![account]).await?.map_or(Ok(0), |row| row.int(0))?;
+    Ok((most - active).max(0))
 }
 
 async fn waiting(tx: &mut Tx, account: AccountId, most: i64) -> Result<Vec<i64>> {
