@@ -12,6 +12,7 @@ mod backup;
 mod concurrency;
 mod jobs;
 mod listing;
+mod locking;
 mod model;
 mod nodes;
 mod pins;
