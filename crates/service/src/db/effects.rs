@@ -6,8 +6,6 @@
 //! shown in parts of [`PART`]: the first in the transaction of the fact, the
 //! others by a job, from where `content.follow` points.
 
-use std::collections::BTreeSet;
-
 use pinfold_core::status::{Reason, Status};
 
 use super::{
@@ -15,7 +13,7 @@ use super::{
     error::Result,
     holding::Turn,
     placement,
-    sql::values,
+    sql::{Value, values},
     tally,
     tx::Tx,
     types::{AccountId, Millis},
@@ -25,22 +23,6 @@ use super::{
 /// Pins that one transaction changes because of one content.
 pub(crate) const PART: i64 = 1_000;
 
-/// Loads and locks whichever accounts have one of some locked contents, so that
-/// a transaction that goes through the contents one by one does not lock them
-/// in the contents' order. Of a content that more than [`PART`] have,
-/// the first are locked; the others follow in parts of their own. SQLite has
-/// one writer, and nothing to lock.
-pub(crate) async fn lock_accounts(tx: &mut Tx, contents: &[i64]) -> Result<()> {
-    if tx.is_sqlite() || contents.len() < 2 {
-        return Ok(());
-    }
-    let sql = "SELECT account FROM holding WHERE content = $1 ORDER BY account LIMIT $2";
-    let lists: Vec<_> = contents.iter().map(|&content| values![content, PART].to_vec()).collect();
-    let rows = tx.query_many(sql, &lists).await?;
-    let accounts = rows.iter().flatten().map(|row| row.int(0)).collect::<Result<BTreeSet<AccountId>>>()?;
-    unit::load_accounts(tx, accounts).await
-}
-
 /// Shows a content's facts in its pins, from the first account on.
 pub(crate) async fn show(tx: &mut Tx, content: i64) -> Result<()> {
     show_after(tx, content, i64::MIN).await
@@ -48,7 +30,6 @@ pub(crate) async fn show(tx: &mut Tx, content: i64) -> Result<()> {
 
 /// Shows a content's facts in the pins of accounts above `after`.
 pub(crate) async fn show_after(tx: &mut Tx, content: i64, after: AccountId) -> Result<()> {
-    unit::flush(tx).await?;
     let (accounts, more) = part(tx, content, after).await?;
     unit::load_accounts(tx, accounts.iter().copied()).await?;
     unit::load_holdings(tx, accounts.iter().map(|&account| (account, content))).await?;
@@ -65,18 +46,30 @@ pub(crate) async fn show_after(tx: &mut Tx, content: i64, after: AccountId) -> R
 
 /// The accounts of the next part, and whether there are more.
 async fn part(tx: &mut Tx, content: i64, after: AccountId) -> Result<(Vec<AccountId>, bool)> {
-    let sql = "SELECT account, pins FROM holding WHERE content = $1 AND account > $2
-        ORDER BY account LIMIT $3";
-    let rows = tx.query(sql, &values![content, after, PART + 1]).await?;
+    let holders = holders(tx, content, after).await?;
     let (mut accounts, mut pins) = (Vec::new(), 0);
-    for row in &rows {
-        pins += row.int(1)?.max(1);
+    for (account, more) in holders {
+        pins += more.max(1);
         if pins > PART && !accounts.is_empty() {
             return Ok((accounts, true));
         }
-        accounts.push(row.int(0)?);
+        accounts.push(account);
     }
     Ok((accounts, false))
+}
+
+/// Accounts above `after` that have a content, each with its pins of it: one
+/// more than a part can have.
+async fn holders(tx: &mut Tx, content: i64, after: AccountId) -> Result<Vec<(AccountId, i64)>> {
+    if tx.unit.is_whole(content) {
+        let holders = tx.unit.holdings_of(content).filter(|holding| holding.account > after);
+        return Ok(holders.map(|holding| (holding.account, holding.pins)).collect());
+    }
+    unit::flush(tx).await?;
+    let sql = "SELECT account, pins FROM holding WHERE content = $1 AND account > $2
+        ORDER BY account LIMIT $3";
+    let rows = tx.query(sql, &values![content, after, PART + 1]).await?;
+    rows.iter().map(|row| Ok((row.int(0)?, row.int(1)?))).collect()
 }
 
 /// Brings one account up to date with a content.
@@ -95,7 +88,8 @@ async fn apply(tx: &mut Tx, account: AccountId, content: i64) -> Result<()> {
         end_turn(tx, account, content).await?;
     }
     if reprice(tx, account, content).await? {
-        set_status(tx, account, content, status).await
+        tx.unit.show(content, account, status);
+        Ok(())
     } else {
         fail(tx, account, content, Reason::OverQuota, None).await
     }
@@ -119,26 +113,36 @@ pub(crate) async fn reprice(tx: &mut Tx, account: AccountId, content: i64) -> Re
 
 /// What replaced contents pay of this one.
 pub(crate) async fn credit(tx: &mut Tx, account: AccountId, content: i64) -> Result<i64> {
+    if tx.unit.is_no_successor(content) {
+        return Ok(0);
+    }
     let sql = "SELECT CAST(COALESCE(SUM(credit), 0) AS BIGINT) FROM hold
         WHERE successor = $1 AND account = $2";
     tx.first(sql, &values![content, account]).await?.map_or(Ok(0), |row| row.int(0))
 }
 
-/// Gives the account's pins of a content this status, those apart that failed
-/// by themselves.
-async fn set_status(tx: &mut Tx, account: AccountId, content: i64, status: Status) -> Result<()> {
+/// Gives pins the status that was found for them, those apart that failed by
+/// themselves.
+pub(crate) async fn write_statuses(tx: &mut Tx) -> Result<()> {
+    let shown = std::mem::take(&mut tx.unit.shown);
+    let lists: Vec<Vec<Value>> = shown
+        .iter()
+        .map(|(&(content, account), &status)| values![content, account, tally::number(status)].to_vec())
+        .collect();
     let changed = "WHERE content = $1 AND account = $2 AND failure IS NULL AND status <> $3";
-    let parameters = values![content, account, tally::number(status)];
-    let rows = tx.query(&format!("SELECT seq, status FROM pin {changed}"), &parameters).await?;
-    if rows.is_empty() {
-        return Ok(());
+    let found = tx.query_many(&format!("SELECT seq, status FROM pin {changed}"), &lists).await?;
+    let mut updates = Vec::new();
+    for (((&(_, account), &status), list), rows) in shown.iter().zip(lists).zip(found) {
+        for row in &rows {
+            let seq = row.int(0)?;
+            tx.unit.deltas.remove(account, seq, tally::status(row.int(1)?)?);
+            tx.unit.deltas.add(account, seq, status);
+        }
+        if !rows.is_empty() {
+            updates.push(list);
+        }
     }
-    for row in &rows {
-        let seq = row.int(0)?;
-        tx.unit.deltas.remove(account, seq, tally::status(row.int(1)?)?);
-        tx.unit.deltas.add(account, seq, status);
-    }
-    tx.execute(&format!("UPDATE pin SET status = $3 {changed}"), &parameters).await?;
+    tx.execute_many(&format!("UPDATE pin SET status = $3 {changed}"), &updates).await?;
     Ok(())
 }
 
@@ -163,6 +167,7 @@ pub(crate) async fn fail_older(
     reason: Reason,
     detail: Option<&str>,
 ) -> Result<()> {
+    write_statuses(tx).await?;
     let chosen = "WHERE content = $1 AND account = $2 AND created <= $3 AND failure IS NULL";
     let rows =
         tx.query(&format!("SELECT seq, status FROM pin {chosen}"), &values![content, account, limit]).await?;
@@ -249,6 +254,9 @@ pub(crate) async fn set_turn(tx: &mut Tx, account: AccountId, content: i64, turn
     if before != Turn::Active || turn == Turn::Active {
         return Ok(());
     }
+    if tx.effects.freed.contains(&account) {
+        return Ok(());
+    }
     let sql = "SELECT 1 FROM holding WHERE account = $1 AND turn = 1 LIMIT 1";
     if tx.first(sql, &values![account]).await?.is_some() {
         tx.unit.purse(account)?.turns_due = true;
@@ -259,6 +267,9 @@ pub(crate) async fn set_turn(tx: &mut Tx, account: AccountId, content: i64, turn
 
 /// The replacing pins of a content that is now held keep nothing any more.
 async fn end_holds(tx: &mut Tx, account: AccountId, successor: i64) -> Result<()> {
+    if tx.unit.is_no_successor(successor) {
+        return Ok(());
+    }
     let sql = "SELECT requestid, content FROM hold WHERE successor = $1 AND account = $2";
     for row in tx.query(sql, &values![successor, account]).await? {
         end_hold(tx, row.uuid(0)?, account, row.int(1)?).await?;

@@ -8,6 +8,7 @@ use pinfold_node_api::{
 };
 
 use super::{
+    ahead,
     content::{State, Why, amount},
     effects,
     error::Result,
@@ -17,7 +18,7 @@ use super::{
     placement::{self, Allocation, Phase, ROOM_AGAIN_MS, millis},
     sql::values,
     tx::Tx,
-    types::{Channel, Millis, NodeRequest},
+    types::{AccountId, Channel, Millis, NodeRequest},
     unit,
 };
 
@@ -46,7 +47,7 @@ pub(crate) async fn note(tx: &mut Tx, request: NodeRequest, events: &[Event]) ->
         .filter(|event| touches_accounts(tx, event))
         .map(|event| event.allocation.content)
         .collect();
-    effects::lock_accounts(tx, &touching).await?;
+    ahead::load(tx, &touching).await?;
     let mut answers = Vec::with_capacity(events.len());
     for event in events {
         answers.push(handle(tx, node, event).await?);
@@ -134,17 +135,27 @@ fn plausible(at: i64) -> Millis {
 
 /// While a fetch pauses between attempts, others of the account may go on.
 async fn pause(tx: &mut Tx, content: i64, pauses: bool) -> Result<()> {
-    unit::flush(tx).await?;
     let (from, to) = if pauses { (Turn::Active, Turn::Aside) } else { (Turn::Aside, Turn::Active) };
-    let sql = "SELECT account FROM holding WHERE content = $1 AND turn = $2 ORDER BY account LIMIT $3";
-    let rows = tx.query(sql, &values![content, from as i64, effects::PART]).await?;
-    let accounts = rows.iter().map(|row| row.int(0)).collect::<Result<Vec<i64>>>()?;
+    let accounts = holders(tx, content, from).await?;
     unit::load_accounts(tx, accounts.iter().copied()).await?;
     unit::load_holdings(tx, accounts.iter().map(|&account| (account, content))).await?;
     for account in accounts {
         effects::set_turn(tx, account, content, to).await?;
     }
     Ok(())
+}
+
+/// The accounts whose holding of a content has this turn, [`effects::PART`] at
+/// most.
+async fn holders(tx: &mut Tx, content: i64, turn: Turn) -> Result<Vec<AccountId>> {
+    if tx.unit.is_whole(content) {
+        let holders = tx.unit.holdings_of(content).filter(|holding| holding.turn == turn);
+        return Ok(holders.map(|holding| holding.account).collect());
+    }
+    unit::flush(tx).await?;
+    let sql = "SELECT account FROM holding WHERE content = $1 AND turn = $2 ORDER BY account LIMIT $3";
+    let rows = tx.query(sql, &values![content, turn as i64, effects::PART]).await?;
+    rows.iter().map(|row| row.int(0)).collect()
 }
 
 async fn stored(tx: &mut Tx, node: i64, content: i64, manifest: ManifestSummary) -> Result<Answer> {
@@ -182,9 +193,7 @@ async fn stored(tx: &mut Tx, node: i64, content: i64, manifest: ManifestSummary)
         facts.state = State::Fetching;
     }
     effects::show(tx, content).await?;
-    unit::flush(tx).await?;
-    let sql = "UPDATE allocation SET acked = version WHERE content = $1 AND node = $2 AND state = 1";
-    tx.execute(sql, &values![content, node]).await?;
+    tx.unit.acknowledged(content, node);
     tell_others(tx, content);
     let wanted = tx.unit.content(content)?.manifest.is_some();
     Ok(if wanted { Answer::Noted } else { Answer::Refused { reason: Reason::OverQuota } })

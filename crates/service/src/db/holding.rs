@@ -10,6 +10,10 @@ use super::{
 pub(crate) const SELECT: &str = "SELECT account, content, charged, reserved, pins, holds, turn, since \
     FROM holding WHERE account = $1 AND content = $2";
 
+/// The holdings of a content, the first so many.
+pub(crate) const OF_CONTENT: &str = "SELECT account, content, charged, reserved, pins, holds, turn, since \
+    FROM holding WHERE content = $1 ORDER BY account LIMIT $2";
+
 pub(crate) const UPSERT: &str = "INSERT INTO holding \
     (account, content, charged, reserved, pins, holds, turn, since) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
     ON CONFLICT (account, content) DO UPDATE SET charged = excluded.charged, reserved = excluded.reserved, \

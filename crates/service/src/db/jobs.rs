@@ -11,7 +11,7 @@ use pinfold_core::status::Reason;
 use uuid::Uuid;
 
 use super::{
-    accounts, effects,
+    accounts, ahead, effects,
     engine::Engine,
     error::Result,
     events, nodes,
@@ -123,7 +123,7 @@ async fn expire(tx: &mut Tx) -> Result<u64> {
         FOR UPDATE SKIP LOCKED";
     let due = ids(tx, sql, tx.now()).await?;
     let due = load(tx, due).await?;
-    effects::lock_accounts(tx, &due).await?;
+    ahead::load(tx, &due).await?;
     for &content in &due {
         expire_content(tx, content).await?;
     }

@@ -10,7 +10,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`engine`] | transactions: batches, readers, repetition, notices |
-//! | [`unit`] | what a transaction has locked and changes |
+//! | [`unit`], [`ahead`] | what a transaction has locked and changes |
 //! | [`pins`], [`list`], [`records`] | adding, replacing, removing, listing, reading pins |
 //! | [`effects`] | what follows for pins and accounts when a fact changes |
 //! | [`tally`] | exact counts in the time of a page |
@@ -27,6 +27,7 @@
 //! stored for listing in the transaction of the fact.
 
 mod accounts;
+mod ahead;
 mod backup;
 mod check;
 mod content;

@@ -28,6 +28,10 @@ pub(crate) const UPSERT: &str = "INSERT INTO allocation (content, node, generati
 
 pub(crate) const DELETE: &str = "DELETE FROM allocation WHERE content = $1 AND node = $2";
 
+/// A node that reports a content as stored need not be told of it.
+pub(crate) const ACKNOWLEDGE: &str =
+    "UPDATE allocation SET acked = version WHERE content = $1 AND node = $2 AND state = 1";
+
 /// When placement is tried again where too few nodes could be found, in ms.
 const PLACE_AGAIN_MS: i64 = 60_000;
 

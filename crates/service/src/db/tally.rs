@@ -10,7 +10,11 @@ use std::collections::BTreeMap;
 
 use pinfold_core::status::Status;
 
-use super::{error::Result, sql::values, tx::Tx, types::AccountId};
+use super::{
+    error::Result,
+    sql::{Value, values},
+    types::AccountId,
+};
 
 /// Levels of the tally; each counts 256 times as many pins as the one below.
 pub(crate) const LEVELS: u32 = 3;
@@ -18,7 +22,8 @@ pub(crate) const LEVELS: u32 = 3;
 /// Bits of `seq` that one level takes.
 pub(crate) const BITS: u32 = 8;
 
-const ADD: &str = "INSERT INTO tally (account, level, bucket, queued, pinning, pinned, failed)
+/// Adds a row of sums.
+pub(crate) const ADD: &str = "INSERT INTO tally (account, level, bucket, queued, pinning, pinned, failed)
     VALUES ($1, $2, $3, $4, $5, $6, $7)
     ON CONFLICT (account, level, bucket) DO UPDATE SET
         queued = tally.queued + excluded.queued, pinning = tally.pinning + excluded.pinning,
@@ -47,19 +52,14 @@ impl Deltas {
     }
 }
 
-/// Writes the sums, in the order of their rows.
-pub(crate) async fn flush(tx: &mut Tx) -> Result<()> {
-    let deltas = std::mem::take(&mut tx.unit.deltas);
-    let lists: Vec<Vec<_>> = deltas
-        .0
-        .into_iter()
-        .filter(|(_, counts)| *counts != [0; 4])
+/// Takes the sums as parameters of [`ADD`], in the order of their rows.
+pub(crate) fn sums(deltas: &mut Deltas) -> Vec<Vec<Value>> {
+    let changed = std::mem::take(deltas).0.into_iter().filter(|(_, counts)| *counts != [0; 4]);
+    changed
         .map(|((account, level, bucket), [queued, pinning, pinned, failed])| {
             values![account, i64::from(level), bucket, queued, pinning, pinned, failed].to_vec()
         })
-        .collect();
-    tx.execute_many(ADD, &lists).await?;
-    Ok(())
+        .collect()
 }
 
 /// The number that stands for a status in the database: its place in

@@ -2,8 +2,8 @@
 //!
 //! The data logic is written once, as async functions over [`Tx`]. On SQLite
 //! their futures are ready at once and run on a thread of their own; on
-//! PostgreSQL they wait for the server, and [`Tx::query_many`] sends all its
-//! statements before it waits for the first answer.
+//! PostgreSQL they wait for the server, and [`Tx::query_many`] makes one
+//! statement of many.
 //!
 //! Lock order, everywhere: contents, then accounts, each ascending. What
 //! cannot keep to it is retried when PostgreSQL finds a deadlock.
@@ -129,7 +129,8 @@ impl Tx {
         }
     }
 
-    /// The rows of one statement for each of several parameter lists.
+    /// The rows of one statement for each of several parameter lists, which
+    /// differ. An `INSERT` has to answer a row for each.
     pub(crate) async fn query_many(&mut self, sql: &str, lists: &[Vec<Value>]) -> Result<Vec<Vec<Row>>> {
         match &mut self.driver {
             Driver::Sqlite(connection) => lists.iter().map(|list| connection.query(sql, list)).collect(),
@@ -137,12 +138,30 @@ impl Tx {
         }
     }
 
-    /// Runs one statement for each of several parameter lists.
+    /// Runs one statement for each of several parameter lists, no two of which
+    /// concern the same row.
     pub(crate) async fn execute_many(&mut self, sql: &str, lists: &[Vec<Value>]) -> Result<u64> {
         match &mut self.driver {
             Driver::Sqlite(connection) => lists.iter().map(|list| connection.execute(sql, list)).sum(),
             Driver::Postgres(session) => session.execute_many(sql, lists).await,
         }
+    }
+
+    /// Runs several statements, each for each of its lists. None needs what
+    /// another one did: PostgreSQL is sent all before it answers the first.
+    pub(crate) async fn execute_all(&mut self, changes: &[(&str, Vec<Vec<Value>>)]) -> Result<()> {
+        match &mut self.driver {
+            Driver::Sqlite(connection) => {
+                for (sql, lists) in changes {
+                    lists.iter().try_for_each(|list| connection.execute(sql, list).map(drop))?;
+                }
+            }
+            Driver::Postgres(session) => {
+                let all = changes.iter().map(|(sql, lists)| session.execute_many(sql, lists));
+                futures::future::try_join_all(all).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Runs statements without parameters.

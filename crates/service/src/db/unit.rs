@@ -11,8 +11,11 @@ use std::{
     sync::Arc,
 };
 
+use pinfold_core::status::Status;
+
 use super::{
     content::{self, Content},
+    effects,
     error::{AccountRefusal, Error, Result},
     holding::{self, Holding},
     ledger::{self, Purse},
@@ -51,6 +54,14 @@ pub(crate) struct Unit {
     placed: BTreeSet<i64>,
     pub(crate) nodes: Option<Arc<Vec<Node>>>,
     pub(crate) deltas: Deltas,
+    /// Contents whose holdings are all loaded.
+    whole: BTreeSet<i64>,
+    /// Contents that no pin has in the place of another.
+    no_successors: BTreeSet<i64>,
+    /// Statuses that pins of a content and an account are to have.
+    pub(crate) shown: BTreeMap<(i64, AccountId), Status>,
+    /// Contents and nodes that need not be told of them.
+    acknowledged: BTreeSet<(i64, i64)>,
 }
 
 impl Unit {
@@ -99,6 +110,51 @@ impl Unit {
         if let Some(slot) = self.allocations.get_mut(&(content, node)) {
             slot.value = None;
         }
+    }
+
+    /// Puts all holdings of a locked content beside the loaded ones.
+    pub(crate) fn loaded_holdings(&mut self, content: i64, holdings: Vec<Holding>) {
+        for holding in holdings {
+            let key = (holding.account, content);
+            self.holdings.entry(key).or_insert_with(|| Slot::loaded(Some(holding)));
+        }
+        self.whole.insert(content);
+    }
+
+    /// Whether all holdings of a content are loaded.
+    pub(crate) fn is_whole(&self, content: i64) -> bool {
+        self.whole.contains(&content)
+    }
+
+    /// The loaded holdings of a content, in the order of their accounts.
+    pub(crate) fn holdings_of(&self, content: i64) -> impl Iterator<Item = &Holding> {
+        let of_content = self.holdings.iter().filter(move |(key, _)| key.1 == content);
+        of_content.filter_map(|(_, slot)| slot.value.as_ref())
+    }
+
+    /// Notes that no pin of a content replaces another.
+    pub(crate) fn replaces_none(&mut self, content: i64) {
+        self.no_successors.insert(content);
+    }
+
+    /// Whether no pin of a content is known to replace another.
+    pub(crate) fn is_no_successor(&self, content: i64) -> bool {
+        self.no_successors.contains(&content)
+    }
+
+    /// Notes that a pin of a content replaces another.
+    pub(crate) fn replaces(&mut self, content: i64) {
+        self.no_successors.remove(&content);
+    }
+
+    /// Gives the account's pins of a content a status when changes are written.
+    pub(crate) fn show(&mut self, content: i64, account: AccountId, status: Status) {
+        self.shown.insert((content, account), status);
+    }
+
+    /// Notes that a node knows what it is to hold of a content.
+    pub(crate) fn acknowledged(&mut self, content: i64, node: i64) {
+        self.acknowledged.insert((content, node));
     }
 
     /// Says that a content has no allocations, without asking.
@@ -167,19 +223,29 @@ pub(crate) async fn load_allocations(tx: &mut Tx, contents: impl IntoIterator<It
 
 /// Writes what changed, in the order in which rows are locked.
 pub(crate) async fn flush(tx: &mut Tx) -> Result<()> {
-    let removed = changed(&mut tx.unit.holdings, |key, new| new.is_none().then(|| values![key.0, key.1]));
-    tx.execute_many(holding::DELETE, &removed).await?;
-    let removed = changed(&mut tx.unit.allocations, |key, new| new.is_none().then(|| values![key.0, key.1]));
-    tx.execute_many(placement::DELETE, &removed).await?;
-    let contents = changed(&mut tx.unit.contents, |_, new| new.map(Content::values));
-    tx.execute_many(content::UPDATE, &contents).await?;
-    let accounts = changed(&mut tx.unit.accounts, |_, new| new.map(Purse::values));
-    tx.execute_many(ledger::UPDATE, &accounts).await?;
-    let holdings = changed(&mut tx.unit.holdings, |_, new| new.map(Holding::values));
-    tx.execute_many(holding::UPSERT, &holdings).await?;
-    let allocations = changed(&mut tx.unit.allocations, |_, new| new.map(Allocation::values));
-    tx.execute_many(placement::UPSERT, &allocations).await?;
-    tally::flush(tx).await
+    effects::write_statuses(tx).await?;
+    let unit = &mut tx.unit;
+    let changes = [
+        (
+            holding::DELETE,
+            changed(&mut unit.holdings, |key, new| new.is_none().then(|| values![key.0, key.1])),
+        ),
+        (
+            placement::DELETE,
+            changed(&mut unit.allocations, |key, new| new.is_none().then(|| values![key.0, key.1])),
+        ),
+        (content::UPDATE, changed(&mut unit.contents, |_, new| new.map(Content::values))),
+        (ledger::UPDATE, changed(&mut unit.accounts, |_, new| new.map(Purse::values))),
+        (holding::UPSERT, changed(&mut unit.holdings, |_, new| new.map(Holding::values))),
+        (placement::UPSERT, changed(&mut unit.allocations, |_, new| new.map(Allocation::values))),
+        (tally::ADD, tally::sums(&mut unit.deltas)),
+    ];
+    let acknowledged = std::mem::take(&mut unit.acknowledged);
+    tx.execute_all(&changes).await?;
+    let acknowledged: Vec<_> =
+        acknowledged.into_iter().map(|(content, node)| values![content, node].to_vec()).collect();
+    tx.execute_many(placement::ACKNOWLEDGE, &acknowledged).await?;
+    Ok(())
 }
 
 /// The parameters for the changed rows that `values` wants to write; these

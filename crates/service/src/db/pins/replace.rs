@@ -84,6 +84,7 @@ async fn hand_over(tx: &mut Tx, old: &Found, new_pin: Uuid, new: i64, kept: Opti
         (Some(kept), Some(before)) if kept == before => {
             let sql = "UPDATE hold SET requestid = $2, successor = $3, credit = 0 WHERE requestid = $1";
             tx.execute(sql, &values![old.requestid, new_pin, new]).await?;
+            tx.unit.replaces(new);
         }
         (kept, before) => {
             if let Some(kept) = kept {
@@ -113,6 +114,7 @@ async fn begin_hold(tx: &mut Tx, pin: Uuid, account: AccountId, content: i64, su
     }
     let sql = "INSERT INTO hold (requestid, account, content, successor, credit) VALUES ($1, $2, $3, $4, 0)";
     tx.execute(sql, &values![pin, account, content, successor]).await?;
+    tx.unit.replaces(successor);
     Ok(())
 }
 
