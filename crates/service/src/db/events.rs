@@ -26,6 +26,12 @@ use super::{
 /// concern accept no pins.
 pub(crate) const PART: usize = 32;
 
+/// When a node is asked again for a content that it had to leave because of a
+/// denied block in it, in ms: each time it is fetched as far as that block. A
+/// rule is seldom lifted, and an operator who does so can have the fetch
+/// retried.
+const DENIED_AGAIN_MS: i64 = 24 * 3_600_000;
+
 /// Accepts a report, and notes what the node says of itself.
 pub(crate) async fn accept(tx: &mut Tx, request: NodeRequest, report: &Report) -> Result<()> {
     let node = nodes::accept(tx, request, Channel::Report).await?.id;
@@ -211,7 +217,14 @@ async fn failed(tx: &mut Tx, node: i64, content: i64, reason: Reason, detail: &s
         reason,
         Reason::InvalidBlock | Reason::UnsupportedCodec | Reason::OverLimit | Reason::Denied
     );
+    let now = tx.now();
     let facts = tx.unit.content(content)?;
+    if reason == Reason::Denied && facts.state == State::Lost {
+        // Its pins say so, and it is kept as what is held and denied is.
+        facts.deny(Why::Block, true, now);
+        refuse(tx, node, content, now + DENIED_AGAIN_MS).await?;
+        return Ok(Answer::Noted);
+    }
     if !of_content || facts.manifest.is_some() {
         // Others hold it, so it is this node's trouble; it is asked again later.
         refuse(tx, node, content, tx.now() + ROOM_AGAIN_MS).await?;

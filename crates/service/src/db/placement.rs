@@ -213,8 +213,8 @@ pub(crate) fn release(unit: &mut Unit, content: i64) -> bool {
         match allocation.phase {
             Phase::Releasing => {}
             Phase::Assigned if allocation.sent == 0 => gone.push(allocation.node),
-            Phase::Refused => gone.push(allocation.node),
-            Phase::Assigned | Phase::Stored => {
+            // A node that had no room keeps what it fetched until then.
+            Phase::Assigned | Phase::Stored | Phase::Refused => {
                 allocation.phase = Phase::Releasing;
                 allocation.touch();
                 told = true;

@@ -14,6 +14,8 @@ crate::on_both!(
     a_lost_copy_is_fetched_again,
     two_copies_make_it_pinned_and_one_keeps_it,
     a_node_without_room_is_passed_over,
+    a_node_without_room_lets_go_what_it_fetched,
+    what_is_lost_and_denied_is_told_so_and_comes_back,
     another_manifest_is_refused,
     an_inventory_finds_what_differs,
     providers_are_those_that_hold_it,
@@ -153,6 +155,45 @@ async fn a_node_without_room_is_passed_over(world: World) {
     two.report(&db, Vec::new()).await;
     run_jobs(&db).await;
     two.store(&db, &made, 100).await;
+    assert_eq!(status(&db, &made).await.0, Status::Pinned);
+    assert_sound(&db).await;
+}
+
+async fn a_node_without_room_lets_go_what_it_fetched(world: World) {
+    let (db, mut node, ann) = world.with_node(1 << 30).await;
+    let made = db.add_pin(pin(ann.id, 1)).await.unwrap();
+    node.pull(&db).await;
+    node.say(&db, made.content, EventKind::NoCapacity).await;
+    db.delete_pin(ann.id, made.requestid).await.unwrap();
+    node.pull(&db).await;
+    assert_eq!(node.releases.len(), 1);
+    node.release(&db).await;
+    // Nothing is left of it.
+    let again = db.add_pin(pin(ann.id, 1)).await.unwrap();
+    assert_ne!(again.content, made.content);
+    assert_sound(&db).await;
+}
+
+async fn what_is_lost_and_denied_is_told_so_and_comes_back(world: World) {
+    let (db, mut node, ann) = world.with_node(1 << 30).await;
+    let made = db.add_pin(pin(ann.id, 1)).await.unwrap();
+    node.store(&db, &made, 10_000).await;
+    node.say(&db, made.content, EventKind::Lost { blocks: 2 }).await;
+    node.pull(&db).await;
+    let denied = || EventKind::Failed { reason: Reason::Denied, detail: "a block is denied".into() };
+    node.say(&db, made.content, denied()).await;
+    assert_eq!(status(&db, &made).await, (Status::Failed, Some(Reason::Denied)));
+    assert_sound(&db).await;
+    // Not soon again.
+    node.assignments.clear();
+    world.pass(12 * HOUR);
+    node.report(&db, Vec::new()).await;
+    run_jobs(&db).await;
+    node.pull(&db).await;
+    assert!(node.assignments.is_empty());
+    assert!(db.retry(made.content).await.unwrap());
+    node.store(&db, &made, 10_000).await;
+    node.say(&db, made.content, EventKind::Compared { denylist: 2, denied: false }).await;
     assert_eq!(status(&db, &made).await.0, Status::Pinned);
     assert_sound(&db).await;
 }
