@@ -3,15 +3,13 @@
 
 mod common;
 
-use std::io::{self, IoSlice};
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::sim::SimIo;
+use common::watched::Watched;
 use common::{assert_held, assert_sound, blocks, hold, options};
-use pinfold_blockstore::io::{AppendFile, DirChange, Io, SyncMoment};
 use pinfold_blockstore::{Options, Store};
 
 /// A hang is told as such after this.
@@ -39,76 +37,18 @@ impl Gate {
     }
 }
 
-/// A disk with a gate in front of its reads.
-#[derive(Debug)]
-struct Gated(SimIo, Arc<Gate>);
-
-#[derive(Debug)]
-struct GatedFile(Arc<dyn AppendFile>, Arc<Gate>);
-
-impl Gated {
-    fn file(&self, file: Arc<dyn AppendFile>) -> Arc<dyn AppendFile> {
-        Arc::new(GatedFile(file, Arc::clone(&self.1)))
-    }
-}
-
-impl Io for Gated {
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.0.list()
-    }
-
-    fn create(&self, name: &str) -> io::Result<Arc<dyn AppendFile>> {
-        Ok(self.file(self.0.create(name)?))
-    }
-
-    fn open(&self, name: &str) -> io::Result<Arc<dyn AppendFile>> {
-        Ok(self.file(self.0.open(name)?))
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.0.remove(name)
-    }
-
-    fn sync_dir(&self, change: DirChange) -> io::Result<()> {
-        self.0.sync_dir(change)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path(name)
-    }
-}
-
-impl AppendFile for GatedFile {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-
-    fn append(&self, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
-        self.0.append(parts)
-    }
-
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.1.pass();
-        self.0.read_exact_at(buffer, offset)
-    }
-
-    fn sync(&self, moment: SyncMoment) -> io::Result<()> {
-        self.0.sync(moment)
-    }
-
-    fn truncate(&self, len: u64) -> io::Result<()> {
-        self.0.truncate(len)
-    }
-}
-
 #[test]
 fn writers_get_through_while_a_check_reads() {
     let dir = tempfile::tempdir().unwrap();
     let gate = Arc::new(Gate::default());
-    let io = Arc::new(Gated(SimIo::new(1), Arc::clone(&gate)));
+    let before = Arc::clone(&gate);
+    let io = Watched::new(SimIo::new(1), move |_, _, _| {
+        before.pass();
+        Ok(())
+    });
     // The index goes to disk, and is merged there, while the check looks.
     let options = Options { segment_bytes: 64 << 10, index_memory_bytes: 4 << 10, ..options() };
-    let store = Store::open_on(io, dir.path(), options).unwrap();
+    let store = Store::open_on(Arc::new(io), dir.path(), options).unwrap();
     let all = blocks(0..400, 500);
     hold(&store, b"before", &all[..200]);
     hold(&store, b"gone", &all[150..210]);

@@ -3,32 +3,24 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
-
 use pinfold_core::content::{self, Cid};
 use pinfold_core::links::Codec;
-use pinfold_node::{Node, Settings, net};
+use pinfold_node::Node;
 use pinfold_node_api::EventKind;
 
 #[path = "support/dag.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared between tests")]
 mod dag;
+#[path = "support/node.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared between tests")]
+mod node;
 #[path = "support/service.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared between tests")]
 mod service;
 
 use dag::{assignment, blocks, hold, id};
+use node::node;
 use service::{FakeService, Fault};
-
-async fn node(dir: &Path, service: &FakeService) -> Node {
-    let mut settings = Settings::new(dir.into(), service.url.parse().unwrap());
-    settings.network = net::Config {
-        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
-        allow_private_addresses: true,
-        ..net::Config::default()
-    };
-    Node::start(settings).await.unwrap()
-}
 
 /// What was told last of comparing a content, once there are `count` of it.
 async fn compared(service: &FakeService, content: i64, count: usize) -> (i64, bool) {

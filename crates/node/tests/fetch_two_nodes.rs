@@ -3,39 +3,28 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
 use std::time::Duration;
 
 use libp2p::multiaddr::Protocol;
 use pinfold_core::content;
 use pinfold_core::manifest;
 use pinfold_core::status::Reason;
-use pinfold_node::{Node, Pauses, Settings, net};
+use pinfold_node::Node;
 use pinfold_node_api::{Assignment, EventKind};
 
 #[path = "support/dag.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared between tests")]
 mod dag;
+#[path = "support/node.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared between tests")]
+mod node;
 #[path = "support/service.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the agent's tests")]
 mod service;
 
 use dag::{assignment, blocks, hold, id};
+use node::node;
 use service::{FakeService, Fault};
-
-/// A node on loopback.
-async fn node(dir: &Path, service: &FakeService) -> Node {
-    let mut settings = Settings::new(dir.into(), service.url.parse().unwrap());
-    settings.network = net::Config {
-        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
-        allow_private_addresses: true,
-        ..net::Config::default()
-    };
-    let soon = Duration::from_millis(200);
-    settings.pauses = Pauses { first: soon, longest: soon, full: soon };
-    settings.reclaim_delay = Duration::ZERO;
-    Node::start(settings).await.unwrap()
-}
 
 fn addresses(node: &Node) -> Vec<String> {
     node.addresses().iter().map(ToString::to_string).collect()

@@ -3,29 +3,35 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::{self, IoSlice, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pinfold_bitswap::Event;
 use pinfold_blockstore::RootState;
-use pinfold_blockstore::io::{AppendFile, DirChange, DiskIo, Io, SyncMoment};
+use pinfold_blockstore::io::{DiskIo, Io};
 use pinfold_core::content::{BlockCid, ContentKey};
-use pinfold_node::{Node, Pauses, Settings, net};
+use pinfold_node::{Node, Settings};
 use pinfold_node_api::EventKind;
 
 #[path = "support/dag.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared between tests")]
 mod dag;
+#[path = "support/node.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared between tests")]
+mod node;
 #[path = "support/service.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the agent's tests")]
 mod service;
+#[path = "../../blockstore/tests/common/watched.rs"]
+mod watched;
 
 use dag::{assignment, blocks, hold, id};
 use service::FakeService;
+use watched::Watched;
 
 /// How long an answer may take that comes at once.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,71 +40,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 type Bad = Arc<Mutex<Vec<(String, Range<u64>)>>>;
 
 /// A real disk, save for those.
-#[derive(Debug)]
-struct BadDisk(DiskIo, Bad);
-
-#[derive(Debug)]
-struct BadFile(Arc<dyn AppendFile>, String, Bad);
-
-impl BadDisk {
-    fn file(&self, name: &str, file: Arc<dyn AppendFile>) -> Arc<dyn AppendFile> {
-        Arc::new(BadFile(file, name.to_owned(), self.1.clone()))
-    }
-}
-
-impl Io for BadDisk {
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.0.list()
-    }
-
-    fn create(&self, name: &str) -> io::Result<Arc<dyn AppendFile>> {
-        Ok(self.file(name, self.0.create(name)?))
-    }
-
-    fn open(&self, name: &str) -> io::Result<Arc<dyn AppendFile>> {
-        Ok(self.file(name, self.0.open(name)?))
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.0.remove(name)
-    }
-
-    fn sync_dir(&self, change: DirChange) -> io::Result<()> {
-        self.0.sync_dir(change)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path(name)
-    }
-}
-
-impl AppendFile for BadFile {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-
-    fn append(&self, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
-        self.0.append(parts)
-    }
-
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+fn bad_disk(dir: &Path, bad: &Bad) -> impl Io + 'static {
+    let bad = bad.clone();
+    Watched::new(DiskIo::new(dir).unwrap(), move |name, offset, len| {
         const EIO: i32 = 5;
-        let end = offset + buffer.len() as u64;
+        let end = offset + len as u64;
         let is_bad =
-            |(name, range): &(String, Range<u64>)| *name == self.1 && range.start < end && offset < range.end;
-        if self.2.lock().unwrap().iter().any(is_bad) {
-            return Err(io::Error::from_raw_os_error(EIO));
-        }
-        self.0.read_exact_at(buffer, offset)
-    }
-
-    fn sync(&self, moment: SyncMoment) -> io::Result<()> {
-        self.0.sync(moment)
-    }
-
-    fn truncate(&self, len: u64) -> io::Result<()> {
-        self.0.truncate(len)
-    }
+            |(file, range): &(String, Range<u64>)| file == name && range.start < end && offset < range.end;
+        let is_bad = bad.lock().unwrap().iter().any(is_bad);
+        if is_bad { Err(std::io::Error::from_raw_os_error(EIO)) } else { Ok(()) }
+    })
 }
 
 /// From now on the sectors where a block lies cannot be read.
@@ -115,18 +66,9 @@ fn spoil(disk: &Path, bad: &Bad, bytes: &[u8]) {
     panic!("the block is on no disk");
 }
 
-/// Settings of a node on loopback.
+/// Settings of a node with a gateway.
 fn settings(dir: &Path, service: &FakeService) -> Settings {
-    let mut settings = Settings::new(dir.into(), service.url.parse().unwrap());
-    settings.network = net::Config {
-        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
-        allow_private_addresses: true,
-        ..net::Config::default()
-    };
-    settings.gateway = Some("127.0.0.1:0".parse().unwrap());
-    let soon = Duration::from_millis(200);
-    settings.pauses = Pauses { first: soon, longest: soon, full: soon };
-    settings
+    Settings { gateway: Some("127.0.0.1:0".parse().unwrap()), ..node::settings(dir, service) }
 }
 
 /// Whether the gateway answers with 200, and its answer's body.
@@ -180,7 +122,7 @@ async fn what_cannot_be_read_is_not_served_and_fetched_again() {
     let (root, blocks) = blocks(20, 1_000);
     hold(&origin, &root, &blocks);
     let (disk, bad) = (dir.join("disk"), Bad::default());
-    let io = BadDisk(DiskIo::new(&disk).unwrap(), bad.clone());
+    let io = bad_disk(&disk, &bad);
     let node = Node::start_on(Arc::new(io), settings(dir, &near)).await.unwrap();
     let addresses = origin.addresses().iter().map(ToString::to_string).collect();
     near.assign(assignment(1, &root, addresses));

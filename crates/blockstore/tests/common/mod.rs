@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub(crate) mod sim;
+pub(crate) mod watched;
 
 use std::path::Path;
 use std::time::Duration;
