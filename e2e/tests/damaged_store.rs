@@ -11,7 +11,7 @@ use pinfold_e2e::{
     data,
     kubo::Kubo,
     pinfold::Pinfold,
-    process::{command, finish},
+    process::{command, finish, peer},
     scenario::{FETCH, held_whole, remote_add, served},
     test, test_within,
     wait::eventually,
@@ -167,5 +167,43 @@ fn as_root_a_full_disk_is_survived_and_made_good() {
         pinfold.run(&["queue", "retry"]).await?.success("queue retry")?;
         api.until(&pin.requestid, "pinned", FETCH * 2).await?;
         held_whole(&pinfold, &large, &origin.dag(&large).await?).await
+    });
+}
+
+#[test]
+fn as_root_a_full_disk_gives_back_what_is_unpinned() {
+    test_within(Duration::from_secs(60), async |place| {
+        let disk = Disk::mount(place.folder("disk")?, "64m").await?;
+        let soon = ["--reclaim-after", "1s"];
+        let pinfold = Pinfold::up_at(place, "pinfold", &disk.path.join("data"), &soon).await?;
+        let origin = Kubo::start(place, "origin").await?;
+        let origins = origin.addresses().await?;
+        let api = pinfold.api()?;
+        let held = origin.add(&data::bytes(1, 20_000_000), &[]).await?;
+        let held = api.add(json!({ "cid": held, "origins": origins })).await?;
+        api.until(&held.requestid, "pinned", FETCH).await?;
+        let large = origin.add(&data::bytes(2, 70_000_000), &[]).await?;
+        let large = api.add(json!({ "cid": large, "origins": origins })).await?;
+        eventually("the full disk to be told", FETCH, async || {
+            let pin = api.get(&large.requestid).await?;
+            Ok((pin.info.get("reason").is_some_and(|reason| reason == "no_capacity")).then_some(()))
+        })
+        .await?;
+        let token = place.path().join("token");
+        fs::write(&token, &pinfold.token)?;
+        for pin in [&held, &large] {
+            let mut rm = command(peer("PINFOLD_BIN")?);
+            rm.args(["pin", "rm", &pin.requestid, "--endpoint", &pinfold.endpoint, "--token-file"]);
+            finish(rm.arg(&token), "pinfold pin rm").await?.success("pinfold pin rm")?;
+        }
+        eventually("the space to be given back", FETCH, async || {
+            let lengths = segments(pinfold.data())?.into_iter().map(|path| Ok(fs::metadata(path)?.len()));
+            Ok((lengths.sum::<Result<u64>>()? < 1_000_000).then_some(()))
+        })
+        .await?;
+        let next = origin.add(&data::bytes(3, 30_000_000), &[]).await?;
+        let pin = api.add(json!({ "cid": next, "origins": origins })).await?;
+        api.until(&pin.requestid, "pinned", FETCH).await?;
+        held_whole(&pinfold, &next, &origin.dag(&next).await?).await
     });
 }

@@ -9,7 +9,7 @@ use crate::Multihash;
 use crate::block::inherent;
 use crate::index::Index;
 use crate::ledger::Ledger;
-use crate::state::{BlockEntry, Location, Place, Root, RootEntry, WalkId};
+use crate::state::{BlockEntry, Idle, Location, Place, Root, RootEntry, WalkId};
 
 /// The length of a list chunk's key.
 const CHUNK_KEY_BYTES: usize = 12;
@@ -42,7 +42,7 @@ impl Apply<'_> {
             Place::Expected => {}
         }
         if entry.refs == 0 && entry.location().is_none() {
-            self.index.add_idle(key, self.now);
+            self.index.add_idle(key, Idle { since: self.now, is_new: true });
         }
         entry.place = Place::At(location);
         self.index.set_block(key, old, entry);
@@ -165,7 +165,9 @@ impl Apply<'_> {
         let old = Some(entry);
         entry.refs -= 1;
         match entry.place {
-            Place::At(_) if entry.refs == 0 => self.index.add_idle(&key, self.now),
+            Place::At(_) if entry.refs == 0 => {
+                self.index.add_idle(&key, Idle { since: self.now, is_new: false });
+            }
             Place::Lost if entry.refs == 0 => self.index.remove_lost(&key),
             _ => {}
         }

@@ -4,8 +4,6 @@
 //! segment is deleted. A crash in between leaves both; a replay then ends at
 //! the copies, because they come later.
 
-use std::sync::Arc;
-
 use crate::Error;
 use crate::inner::{Inner, hex};
 use crate::record::{Head, Kind};
@@ -16,6 +14,15 @@ use crate::writer::{Draft, Writer};
 /// The most that is copied while the writer is held, in bytes.
 const BATCH_BYTES: u64 = 1 << 20;
 
+/// What copies may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// What is free besides the reserve.
+    Spare,
+    /// The reserve too.
+    Reserve,
+}
+
 /// A live record that is to be copied.
 struct Copy {
     kind: Kind,
@@ -25,45 +32,71 @@ struct Copy {
 }
 
 impl Inner {
-    /// Moves a closed segment's live records and deletes it. Returns how many
-    /// bytes were copied. The caller holds `maintenance`.
-    pub(crate) fn compact_segment(&self, segment: u32) -> Result<u64, Error> {
+    /// Moves a closed segment's live records and deletes it. Adds to `copied`
+    /// how many bytes were copied. The caller holds `maintenance`.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`] where there is no room for the copies besides the
+    /// reserve: what was copied by then has moved, and the rest is where it
+    /// was, for [`Inner::shrink_segment`].
+    pub(crate) fn compact_segment(&self, segment: u32, copied: &mut u64) -> Result<(), Error> {
+        self.copy_from(segment, 0, Room::Spare, copied)?;
+        self.drop_segment(segment)
+    }
+
+    /// Deletes a segment whose live records have moved.
+    pub(crate) fn drop_segment(&self, segment: u32) -> Result<(), Error> {
+        self.give_up_rest(segment)?;
+        self.delete_segment(segment)
+    }
+
+    /// Copies the live records of a segment from the offset `from` on.
+    pub(crate) fn copy_from(
+        &self,
+        segment: u32,
+        from: u64,
+        room: Room,
+        copied: &mut u64,
+    ) -> Result<(), Error> {
         let failed = |source| self.segments.failed("read", segment, source);
         let file = self.segments.file(segment)?;
-        let mut scan = Scan::new(Arc::clone(&file), self.segments.seed(segment), 0).map_err(failed)?;
-        let (mut batch, mut bytes, mut copied) = (Vec::new(), 0, 0);
+        let mut scan = Scan::new(file, self.segments.seed(segment), from).map_err(failed)?;
+        let (mut batch, mut bytes) = (Vec::new(), 0);
         while let Some(found) = scan.next().map_err(failed)? {
             let Found::Record { offset, head, key } = found else {
-                // What was in the hole is found missing below.
+                // What was in the hole is found missing in the end.
                 continue;
             };
-            if let Some(copy) = self.live_copy(&scan, segment, offset, &head, key)? {
+            if let Some(copy) = self.live_copy(&scan, segment, (from, offset), &head, key)? {
                 bytes += head.record_len();
                 batch.push(copy);
             }
             if bytes >= BATCH_BYTES {
-                copied += self.copy(std::mem::take(&mut batch))?;
+                *copied += self.copy(std::mem::take(&mut batch), room)?;
                 bytes = 0;
             }
         }
-        copied += self.copy(batch)?;
-        self.give_up_rest(segment)?;
-        self.delete_segment(segment)?;
-        Ok(copied)
+        *copied += self.copy(batch, room)?;
+        Ok(())
     }
 
-    /// The record with its payload, where it lives and is intact.
+    /// The record at `offset` with its payload, where it lives and is intact.
+    /// The segment is about to end at `from`.
     fn live_copy(
         &self,
         scan: &Scan,
         segment: u32,
-        offset: u64,
+        (from, offset): (u64, u64),
         head: &Head,
         key: Vec<u8>,
     ) -> Result<Option<Copy>, Error> {
         let offset = u32::try_from(offset).map_err(|_| crate::index::malformed())?;
         let old = Location { segment, offset, len: head.payload_len };
-        if self.location(head.kind, &key)? != Some(old) || self.forget_release(head.kind, &key, old)? {
+        if self.location(head.kind, &key)? != Some(old) {
+            return Ok(None);
+        }
+        // What stays of the segment can name the root.
+        if from == 0 && self.forget_release(head.kind, &key, old)? {
             return Ok(None);
         }
         let failed = |source| self.segments.failed("read", segment, source);
@@ -107,7 +140,7 @@ impl Inner {
     }
 
     /// Appends copies of the records that have not moved or died meanwhile.
-    fn copy(&self, batch: Vec<Copy>) -> Result<u64, Error> {
+    fn copy(&self, batch: Vec<Copy>, room: Room) -> Result<u64, Error> {
         let mut writer = self.lock_writer()?;
         let mut live = Vec::with_capacity(batch.len());
         for copy in batch {
@@ -121,7 +154,10 @@ impl Inner {
         let drafts: Vec<Draft<'_>> =
             live.iter().map(|copy| Draft::new(copy.kind, &copy.key, &copy.payload)).collect();
         let bytes = drafts.iter().map(Draft::len).sum();
-        let locations = self.append(&mut writer, &drafts)?;
+        let locations = match room {
+            Room::Spare => self.try_append(&mut writer, &drafts)?,
+            Room::Reserve => self.append(&mut writer, &drafts)?,
+        };
         for (copy, location) in live.iter().zip(locations) {
             let moved = self.moved(&mut writer, copy, location);
             self.applied(moved)?;
@@ -202,7 +238,7 @@ impl Inner {
                 let mut payload = Vec::new();
                 entry.root.encode(&mut payload);
                 let (key, old) = (key[1..].to_vec(), entry.location);
-                self.copy(vec![Copy { kind: Kind::Root, key, payload, old }])?;
+                self.copy(vec![Copy { kind: Kind::Root, key, payload, old }], Room::Reserve)?;
             }
         }
         Ok(())
@@ -210,10 +246,21 @@ impl Inner {
 
     /// Deletes a segment in which nothing lives.
     fn delete_segment(&self, segment: u32) -> Result<(), Error> {
-        self.lock_writer()?.ledger.remove(segment);
+        let len = {
+            let mut writer = self.lock_writer()?;
+            let len = writer.ledger.segments().get(&segment).map_or(0, |stat| stat.len);
+            writer.ledger.remove(segment);
+            self.index.remove_cut(segment);
+            len
+        };
         // Now the copies are synced, and an index on disk points to them that
         // does not know the segment any more.
-        self.checkpoint()?;
+        self.checkpoint().inspect_err(|_| {
+            // It is still there, and tried again.
+            let mut writer = self.writer.lock();
+            writer.ledger.set_len(segment, len);
+            self.index.set_cut(segment);
+        })?;
         self.segments.delete(segment)
     }
 }

@@ -7,7 +7,10 @@
 //!
 //! Keys begin with a letter: `b` block, `i` block without references, `x` lost
 //! block, `r` root, `w` walk, `l` list chunk, `d` walk whose list is to be
-//! released, `s` segment, `m` checkpoint.
+//! released, `s` segment, `t` segment that is being cut off, `m` checkpoint.
+
+mod entries;
+mod merge;
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -24,26 +27,19 @@ use lsm_tree::{
     SequenceNumberCounter, Slice,
 };
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::Error;
 use crate::overlay::{Change, Changes, Overlay};
-use crate::state::{BlockEntry, Checkpoint, Location, RootEntry, SegmentStat, WalkId, chunk_key};
+use crate::state::{BlockEntry, Location, WalkId, chunk_key};
+use entries::Key;
 
 /// The most files of the index that are open at a time.
 const MAX_OPEN: usize = 32;
 
-/// The size of one file of the index, in bytes: 60,000 blocks or so, and what
-/// a compaction rewrites at least.
-const TABLE_BYTES: u64 = 4 << 20;
-
 /// Bits for each key in the filters that answer "not held" without a read:
 /// one answer in a hundred is wrong and costs that read.
 const FILTER_BITS: f32 = 10.0;
-
-/// The index is rewritten where more than this fraction of its entries are
-/// removals: 1/8. Merging clears the others as it goes.
-const MAX_REMOVED_FRACTION: u64 = 8;
 
 /// Reads see the newest change.
 const NEWEST: SeqNo = SeqNo::MAX;
@@ -58,6 +54,8 @@ pub(crate) struct Index {
     /// The moments at which somebody looks.
     watched: Mutex<Vec<SeqNo>>,
     disk_bytes: AtomicU64,
+    /// Shared by those who write files of the tree.
+    writing: RwLock<()>,
     dir: PathBuf,
     /// Where to leave word that the index is to be rebuilt.
     marker: PathBuf,
@@ -109,6 +107,7 @@ impl Index {
             settling: Mutex::new(()),
             watched: Mutex::default(),
             disk_bytes,
+            writing: RwLock::default(),
             dir: dir.to_owned(),
             marker: marker(dir),
         })
@@ -264,41 +263,6 @@ impl Index {
     pub(crate) fn rotate(&self) -> Rotation<'_> {
         Rotation { index: self, _one_at_a_time: self.settling.lock() }
     }
-
-    /// Moves the changes before the last [`Index::rotate`] to disk, durably
-    /// and all at once, and merges files where there are too many.
-    pub(crate) fn flush(&self) -> Result<(), Error> {
-        let lock = self.tree.get_flush_lock();
-        let flushed = self.tree.flush(&lock, self.oldest_moment());
-        drop(lock);
-        self.outcome(flushed)?;
-        let strategy = lsm_tree::compaction::Leveled::default().with_table_target_size(TABLE_BYTES);
-        let compacted = self.tree.compact(Arc::new(strategy), self.oldest_moment());
-        self.sweep()?;
-        self.outcome(compacted).map(drop)
-    }
-
-    /// Rewrites the index where much of it only says that something is gone.
-    pub(crate) fn compact(&self) -> Result<(), Error> {
-        if self.tree.tombstone_count().saturating_mul(MAX_REMOVED_FRACTION)
-            < self.tree.approximate_len() as u64
-        {
-            return Ok(());
-        }
-        let compacted = self.tree.major_compact(TABLE_BYTES, self.oldest_moment());
-        self.sweep()?;
-        self.outcome(compacted)
-    }
-
-    /// Deletes the files that only older versions of the tree have. A merge
-    /// looks for such before it has made its own inputs some, and leaves them,
-    /// as much as the index itself after a rewriting, to the next merge.
-    fn sweep(&self) -> Result<(), Error> {
-        let oldest = self.oldest_moment();
-        let swept = self.tree.get_version_history_lock().maintenance(&self.dir, oldest);
-        self.disk_bytes.store(self.tree.disk_space(), Ordering::Relaxed);
-        self.outcome(swept)
-    }
 }
 
 /// A set of changes that is being closed. It keeps the tree's part to itself.
@@ -355,125 +319,6 @@ impl Snapshot<'_> {
     fn get_as<T>(&self, key: &Key, decode: fn(&[u8]) -> Option<T>) -> Result<Option<T>, Error> {
         let value = self.index.outcome(self.index.tree.get(key.as_slice(), self.moment))?;
         value.map(|value| decode(&value).ok_or_else(malformed)).transpose()
-    }
-}
-
-/// Typed access.
-impl Index {
-    pub(crate) fn block(&self, multihash: &[u8]) -> Result<Option<BlockEntry>, Error> {
-        self.get_as(&Key::new(b'b', multihash), BlockEntry::decode)
-    }
-
-    /// `old` is what [`Index::block`] has answered.
-    pub(crate) fn set_block(&self, multihash: &[u8], old: Option<BlockEntry>, entry: BlockEntry) {
-        let key = Key::new(b'b', multihash);
-        if old.is_none() { self.add(&key, &entry.encode()) } else { self.set(&key, &entry.encode()) }
-    }
-
-    pub(crate) fn remove_block(&self, multihash: &[u8]) {
-        self.remove(&Key::new(b'b', multihash));
-    }
-
-    /// Notes that a held block has no reference, since `since`, in seconds of
-    /// Unix time. It had one until now, or did not exist.
-    pub(crate) fn add_idle(&self, multihash: &[u8], since: u64) {
-        self.add(&Key::new(b'i', multihash), &since.to_le_bytes());
-    }
-
-    pub(crate) fn remove_idle(&self, multihash: &[u8]) {
-        self.remove(&Key::new(b'i', multihash));
-    }
-
-    pub(crate) fn set_lost(&self, multihash: &[u8]) {
-        self.set(&Key::new(b'x', multihash), &[]);
-    }
-
-    pub(crate) fn remove_lost(&self, multihash: &[u8]) {
-        self.remove(&Key::new(b'x', multihash));
-    }
-
-    pub(crate) fn root(&self, key: &[u8]) -> Result<Option<RootEntry>, Error> {
-        self.get_as(&Key::new(b'r', key), RootEntry::decode)
-    }
-
-    pub(crate) fn set_root(&self, key: &[u8], entry: &RootEntry) {
-        self.set(&Key::new(b'r', key), &entry.encode());
-    }
-
-    pub(crate) fn remove_root(&self, key: &[u8]) {
-        self.remove(&Key::new(b'r', key));
-    }
-
-    /// How many chunks a walk's list has.
-    pub(crate) fn chunks(&self, walk: WalkId) -> Result<u32, Error> {
-        let decode = |value: &[u8]| value.try_into().ok().map(u32::from_le_bytes);
-        Ok(self.get_as(&Key::new(b'w', &walk.to_be_bytes()), decode)?.unwrap_or(0))
-    }
-
-    pub(crate) fn set_chunks(&self, walk: WalkId, chunks: u32) {
-        self.set(&Key::new(b'w', &walk.to_be_bytes()), &chunks.to_le_bytes());
-    }
-
-    pub(crate) fn remove_walk(&self, walk: WalkId) {
-        self.remove(&Key::new(b'w', &walk.to_be_bytes()));
-        self.remove(&Key::new(b'd', &walk.to_be_bytes()));
-    }
-
-    /// Notes that a walk's list is to be released.
-    pub(crate) fn set_dead(&self, walk: WalkId) {
-        self.set(&Key::new(b'd', &walk.to_be_bytes()), &[]);
-    }
-
-    pub(crate) fn chunk(&self, walk: WalkId, number: u32) -> Result<Option<Location>, Error> {
-        self.get_as(&Key::new(b'l', &chunk_key(walk, number)), Location::decode)
-    }
-
-    pub(crate) fn set_chunk(&self, walk: WalkId, number: u32, location: Location) {
-        let mut value = Vec::with_capacity(12);
-        location.encode(&mut value);
-        self.set(&Key::new(b'l', &chunk_key(walk, number)), &value);
-    }
-
-    pub(crate) fn remove_chunk(&self, walk: WalkId, number: u32) {
-        self.remove(&Key::new(b'l', &chunk_key(walk, number)));
-    }
-
-    pub(crate) fn set_segment(&self, segment: u32, stat: SegmentStat) {
-        self.set(&Key::new(b's', &segment.to_be_bytes()), &stat.encode());
-    }
-
-    pub(crate) fn remove_segment(&self, segment: u32) {
-        self.remove(&Key::new(b's', &segment.to_be_bytes()));
-    }
-
-    pub(crate) fn checkpoint(&self) -> Result<Option<Checkpoint>, Error> {
-        self.get_as(&Key::new(b'm', &[]), Checkpoint::decode)
-    }
-
-    pub(crate) fn set_checkpoint(&self, checkpoint: &Checkpoint) {
-        self.set(&Key::new(b'm', &[]), &checkpoint.encode());
-    }
-}
-
-/// A key on the stack: a letter and what follows it.
-struct Key {
-    bytes: [u8; 1 + crate::MAX_ROOT_KEY_BYTES],
-    len: usize,
-}
-
-impl Key {
-    /// `rest` is cut to the length of the longest key there is, a root's,
-    /// which is checked where it enters.
-    fn new(letter: u8, rest: &[u8]) -> Self {
-        let mut bytes = [0; 1 + crate::MAX_ROOT_KEY_BYTES];
-        bytes[0] = letter;
-        let len = rest.len().min(crate::MAX_ROOT_KEY_BYTES);
-        bytes[1..=len].copy_from_slice(&rest[..len]);
-        Self { bytes, len: len + 1 }
-    }
-
-    fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.len]
     }
 }
 

@@ -163,7 +163,11 @@ impl Inner {
 
     /// Appends records, all or none; the open segment is closed before where
     /// it would grow too long.
-    fn try_append(&self, writer: &mut Writer, drafts: &[Draft<'_>]) -> Result<Vec<Location>, Error> {
+    pub(crate) fn try_append(
+        &self,
+        writer: &mut Writer,
+        drafts: &[Draft<'_>],
+    ) -> Result<Vec<Location>, Error> {
         let bytes: u64 = drafts.iter().map(Draft::len).sum();
         if writer.len > 0 && writer.len + bytes > self.options.segment_bytes {
             self.roll(writer)?;

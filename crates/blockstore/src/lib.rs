@@ -22,7 +22,9 @@
 //! # When the disk is full
 //! Blocks are refused, and a reserve that was set aside for this
 //! ([`Options::reserve_bytes`]) is given up, so that roots can be released,
-//! reclaim copies what it must, and the index can be written. Once there is
+//! reclaim copies what it must, and the index can be written. A segment that
+//! lives in too large a part to be copied is shortened from its end, piece by
+//! piece, each of which is free before the next one is copied. Once there is
 //! room the reserve is made again, and blocks are taken.
 //!
 //! # What is never served
@@ -60,6 +62,7 @@ mod roots;
 mod scan;
 mod scrub;
 mod segments;
+mod shrink;
 mod state;
 mod store;
 mod sync;

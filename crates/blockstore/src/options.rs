@@ -15,7 +15,7 @@ pub struct Options {
     pub capacity_bytes: u64,
     /// The most that is set aside, in bytes, on top of the capacity, so that
     /// roots can be released and space reclaimed when the disk is full: a
-    /// 256th of what the store occupies, at least 1 MiB, at most this, and at
+    /// 256th of what the store occupies, at least 4 MiB, at most this, and at
     /// most a 64th of the capacity. 0 for none.
     pub reserve_bytes: u64,
     /// The size at which a segment is closed and the next one begun, in

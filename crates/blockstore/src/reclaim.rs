@@ -2,6 +2,7 @@
 //! segments of which too much is dead.
 
 use crate::inner::{Inner, now};
+use crate::state::Idle;
 use crate::{Error, Reclaimed};
 
 /// How many blocks are removed while the writer is held.
@@ -21,15 +22,44 @@ const MAX_DEAD_FRACTION: u64 = 25;
 /// they exceed this fraction of the live bytes: 1/50.
 const MAX_RELEASED_FRACTION: u64 = 50;
 
+/// How long a block is kept, in seconds, that may have been put by a walk
+/// which still goes on, and which has not come to it yet: blocks arrive in any
+/// order. Longer than a fetch waits for one block, and what the delay is
+/// anyway where nothing is set.
+const AHEAD: u64 = 3600;
+
+/// How long blocks without a reference are kept, in seconds of Unix time.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    now: u64,
+    delay: u64,
+    /// When the oldest walk began that goes on.
+    walk: Option<u64>,
+}
+
+impl Patience {
+    /// Whether a block that has no reference since then has been kept for long
+    /// enough.
+    fn is_over(self, Idle { since, is_new }: Idle) -> bool {
+        let is_ahead = is_new && self.walk.is_some_and(|began| since >= began);
+        let delay = if is_ahead { self.delay.max(AHEAD) } else { self.delay };
+        // A clock that was set back must not keep a block for ever.
+        let age = if since > self.now.saturating_add(delay) { delay } else { self.now.saturating_sub(since) };
+        age >= delay
+    }
+}
+
 impl Inner {
     /// See [`Store::reclaim`](crate::Store::reclaim).
     pub(crate) fn reclaim(&self, should_stop: &impl Fn() -> bool) -> Result<Reclaimed, Error> {
         let _one_at_a_time = self.maintenance.lock();
         let mut done = Reclaimed::default();
-        self.release_dead(should_stop)?;
-        self.remove_idle(should_stop, &mut done)?;
-        self.compact(should_stop, &mut done)?;
+        let released = self.release_dead(should_stop);
+        let removed = when_room_is_all(released, || self.remove_idle(should_stop, &mut done));
+        let compacted = when_room_is_all(removed, || self.compact(should_stop, &mut done));
+        // Whatever room there is by now.
         self.restore_reserve()?;
+        compacted?;
         self.meter.reclaimed(done.blocks, done.block_bytes);
         self.meter.copied(done.copied_bytes);
         Ok(done)
@@ -37,16 +67,14 @@ impl Inner {
 
     /// Removes blocks that have been without a reference for long enough.
     fn remove_idle(&self, should_stop: &impl Fn() -> bool, done: &mut Reclaimed) -> Result<(), Error> {
-        let now = now();
-        let delay = self.options.reclaim_delay.as_secs();
         let mut batch = Vec::with_capacity(BATCH);
-        for pair in self.index.pairs(b"i") {
-            let (key, since) = pair?;
-            let since =
-                since.as_ref().try_into().map(u64::from_le_bytes).map_err(|_| crate::index::malformed())?;
-            // A clock that was set back must not keep a block for ever.
-            let age = if since > now.saturating_add(delay) { delay } else { now.saturating_sub(since) };
-            if age >= delay {
+        let pairs = self.index.pairs(b"i");
+        // Only now: whoever put one of these is among the walks, or has ended.
+        let patience = self.patience();
+        for pair in pairs {
+            let (key, idle) = pair?;
+            let idle = Idle::decode(&idle).ok_or_else(crate::index::malformed)?;
+            if patience.is_over(idle) {
                 batch.push(key);
             }
             if batch.len() == BATCH {
@@ -57,6 +85,11 @@ impl Inner {
             }
         }
         self.remove_batch(batch.drain(..).map(|key| key[1..].to_vec()), done)
+    }
+
+    fn patience(&self) -> Patience {
+        let walk = self.walks.lock().values().min().copied();
+        Patience { now: now(), delay: self.options.reclaim_delay.as_secs(), walk }
     }
 
     fn remove_batch(&self, keys: impl Iterator<Item = Vec<u8>>, done: &mut Reclaimed) -> Result<(), Error> {
@@ -89,15 +122,35 @@ impl Inner {
             if should_stop() {
                 return Ok(());
             }
-            done.copied_bytes += self.compact_segment(segment)?;
+            if !self.give_back(segment, should_stop, &mut done.copied_bytes)? {
+                return Ok(());
+            }
             done.segments += 1;
             is_changed = true;
         }
         if is_changed {
             self.checkpoint()?;
-            self.with_room(|| self.index.compact())?;
+            self.index.compact()?;
         }
         Ok(())
+    }
+
+    /// Compacts a segment in the way that the disk has room for; false where
+    /// it was told to stop. Where the reserve is in use already, the room that
+    /// is left is not spent on copies of which nothing may come.
+    fn give_back(
+        &self,
+        segment: u32,
+        should_stop: &impl Fn() -> bool,
+        copied: &mut u64,
+    ) -> Result<bool, Error> {
+        if self.reserve.is_made() {
+            match self.compact_segment(segment, copied) {
+                Err(Error::DiskFull { .. }) => {}
+                other => return other.map(|()| true),
+            }
+        }
+        self.shrink_segment(segment, should_stop, copied)
     }
 
     /// The segment to be compacted next, closed where it is the open one.
@@ -122,5 +175,45 @@ impl Inner {
             self.roll(&mut writer)?;
         }
         Ok(chosen)
+    }
+}
+
+/// Does the next step unless the one before failed of something else than
+/// room, which the next one may make. Its own failure counts, then that before.
+fn when_room_is_all(
+    before: Result<(), Error>,
+    next: impl FnOnce() -> Result<(), Error>,
+) -> Result<(), Error> {
+    match before {
+        Ok(()) | Err(Error::DiskFull { .. }) => next().and(before),
+        failed => failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_walk_may_have_put_is_kept_while_it_goes_on() {
+        let is_over = |delay, walk, since, is_new| {
+            Patience { now: 10_000, delay, walk }.is_over(Idle { since, is_new })
+        };
+        for (delay, walk, since, want) in [
+            (0, None, 10_000, true),
+            (60, None, 9_941, false),
+            (60, None, 9_940, true),
+            (0, Some(9_000), 8_999, true),
+            (0, Some(9_000), 9_000, false),
+            (0, Some(1_000), 6_401, false),
+            (0, Some(1_000), 6_400, true),
+            (7_200, Some(1_000), 6_400, false),
+            // The clock was set back.
+            (60, None, 20_000, true),
+            (0, Some(1_000), 20_000, true),
+        ] {
+            assert_eq!(is_over(delay, walk, since, true), want, "{delay} {walk:?} {since}");
+        }
+        assert!(is_over(0, Some(9_000), 9_000, false), "another root gave it up");
     }
 }

@@ -69,6 +69,7 @@ pub(crate) fn recover(
     let mut recovery = Recovery { segments, index, ledger, store, index_memory_bytes, doubtful, lost: 0 };
     let checkpoint = checkpoint.unwrap_or_default();
     let existing = recovery.delete_leftovers(existing, &checkpoint)?;
+    recovery.measure_cut()?;
     let tail = recovery.replay(&existing, &checkpoint)?;
     if recovery.doubtful {
         recovery.reconcile()?;
@@ -144,6 +145,21 @@ impl Recovery<'_> {
             self.segments.delete(segment)?;
         }
         Ok(kept)
+    }
+
+    /// Segments that were being cut off are as long as their files are.
+    fn measure_cut(&mut self) -> Result<(), Error> {
+        for pair in self.index.pairs(b"t") {
+            let (key, _) = pair?;
+            let segment = key.get(1..).and_then(|key| key.try_into().ok()).map(u32::from_be_bytes);
+            let segment = segment.ok_or_else(malformed)?;
+            if self.ledger.segments().contains_key(&segment) {
+                let len = self.segments.file(segment)?.len();
+                let len = len.map_err(|source| self.segments.failed("read", segment, source))?;
+                self.ledger.set_len(segment, len);
+            }
+        }
+        Ok(())
     }
 
     /// Applies all records after the checkpoint.

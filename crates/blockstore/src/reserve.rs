@@ -25,9 +25,10 @@ const NAME: &str = "reserve";
 /// little beside what compaction leaves, and more than a release writes.
 const FRACTION: u64 = 256;
 
-/// The least that it has, in bytes: a flush of the index of a small store, and
-/// some pages of a database beside it.
-const MIN_BYTES: u64 = 1 << 20;
+/// The least that it has, in bytes: what the index has in memory when it goes
+/// to disk, some 2 MiB, a part of a segment, and some pages of a database
+/// beside it.
+const MIN_BYTES: u64 = 4 << 20;
 
 /// The room there has to be besides, as a fraction of the file: 1/4. Otherwise
 /// the next block would only fill the disk again.

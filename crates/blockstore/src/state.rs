@@ -214,6 +214,30 @@ pub(crate) struct Sums {
     pub(crate) released_bytes: u64,
 }
 
+/// Since when a block is held without a reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Idle {
+    /// Seconds of Unix time.
+    pub(crate) since: u64,
+    /// It never had one: it was put then.
+    pub(crate) is_new: bool,
+}
+
+impl Idle {
+    /// The bit of the seconds that stands for [`Idle::is_new`].
+    const NEW: u64 = 1 << 63;
+
+    pub(crate) fn encode(self) -> [u8; 8] {
+        let flag = if self.is_new { Self::NEW } else { 0 };
+        ((self.since & !Self::NEW) | flag).to_le_bytes()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let value = u64::from_le_bytes(bytes.try_into().ok()?);
+        Some(Self { since: value & !Self::NEW, is_new: value & Self::NEW != 0 })
+    }
+}
+
 /// What the index knows of itself: up to where it has seen the segments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
@@ -335,6 +359,18 @@ mod tests {
         assert_eq!(Checkpoint::decode(&[0; 20]), None);
         assert_eq!(parse_chunk_key(&[0; 11]), None);
         assert_eq!(parse_chunk(&[5, 0x12, 0x20]), None);
+    }
+
+    #[test]
+    fn idle_blocks_come_back() {
+        for is_new in [false, true] {
+            let idle = Idle { since: 1_800_000_000, is_new };
+            assert_eq!(Idle::decode(&idle.encode()), Some(idle));
+        }
+        // As the index had it before it told new ones apart.
+        let plain = 1_800_000_000u64.to_le_bytes();
+        assert_eq!(Idle::decode(&plain), Some(Idle { since: 1_800_000_000, is_new: false }));
+        assert_eq!(Idle::decode(&plain[1..]), None);
     }
 
     #[test]

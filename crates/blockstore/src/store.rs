@@ -1,6 +1,7 @@
 //! The store's handle.
 
 use std::collections::HashSet;
+use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::background::{Background, Signal};
 use crate::index::{Pairs, malformed};
-use crate::inner::Inner;
+use crate::inner::{Inner, now};
 use crate::io::{DiskIo, Io};
 use crate::meter::Meter;
 use crate::recover::recover;
@@ -323,8 +324,9 @@ impl Store {
     /// [`Error::WalkInProgress`], [`Error::BadRootKey`], those of writing.
     pub fn begin(&self, root_key: &[u8]) -> Result<Walk, Error> {
         check_key(root_key)?;
-        if !self.inner().walks.lock().insert(root_key.to_vec()) {
-            return Err(Error::WalkInProgress);
+        match self.inner().walks.lock().entry(root_key.to_vec()) {
+            Entry::Occupied(_) => return Err(Error::WalkInProgress),
+            Entry::Vacant(free) => drop(free.insert(now())),
         }
         Walk::begin(self.clone(), root_key).inspect_err(|_| {
             self.inner().walks.lock().remove(root_key);

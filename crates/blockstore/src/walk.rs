@@ -1,6 +1,6 @@
 //! The fetch of one root: references first, then blocks, then the state.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use crate::block::inherent;
 use crate::roots::check_meta;
@@ -250,5 +250,5 @@ impl Drop for Walk {
     }
 }
 
-/// The roots that have a walk.
-pub(crate) type Walks = HashSet<Vec<u8>>;
+/// The roots that have a walk, and since when, in seconds of Unix time.
+pub(crate) type Walks = HashMap<Vec<u8>, u64>;

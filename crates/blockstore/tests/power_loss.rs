@@ -296,12 +296,19 @@ impl Round {
     }
 
     fn reclaim(&mut self, store: &Store) -> Result<(), Off> {
+        if self.random.one_in(2) {
+            // Broken off; what they referred to stays.
+            self.walks.clear();
+        }
         store.reclaim(|| false)?;
-        self.assert_tidy(store);
+        if self.walks.is_empty() {
+            self.assert_tidy(store);
+        }
         Ok(())
     }
 
-    /// After reclaiming, only what something refers to is left.
+    /// After reclaiming, only what something refers to is left, unless it may
+    /// have come ahead of a walk that goes on.
     fn assert_tidy(&self, store: &Store) {
         let mut wanted: BTreeSet<usize> = self.model.referred.values().flatten().copied().collect();
         wanted.extend(self.walks.iter().flat_map(|(_, _, list)| list));

@@ -306,3 +306,16 @@ fn a_released_root_stays_released_where_the_index_is_lost() {
     assert_eq!(roots, [b"kept".to_vec(), b"more".to_vec()]);
     assert_sound(&store);
 }
+
+#[test]
+fn blocks_that_came_ahead_of_a_walk_stay_until_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let all = blocks(0..3, 1000);
+    let walk = store.begin(b"root").unwrap();
+    store.put(&all).unwrap();
+    assert_eq!(reclaim(&store).blocks, 0);
+    assert_held(&store, &all);
+    drop(walk);
+    assert_eq!(reclaim(&store).blocks, 3);
+}
