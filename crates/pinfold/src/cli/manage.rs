@@ -200,7 +200,7 @@ pub(crate) enum DenylistCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Add the rules of a file in the compact format of IPIP-383
+    /// Add the rules of a file in the compact format of IPIP-383 to the database
     Import {
         #[command(flatten)]
         data: DataArgs,

@@ -14,8 +14,6 @@ use crate::cli::DataArgs;
 const DATABASE_FILE: &str = "pinfold.db";
 /// The secret that seals the token keys in a data folder.
 const SECRET_FILE: &str = "secret";
-/// The denylist in a data folder.
-const DENYLIST_FILE: &str = "denylist.deny";
 /// What the audit table calls the command line.
 const ACTOR: &str = "command line";
 
@@ -63,11 +61,6 @@ impl DataArgs {
     /// The file with the secret that seals the token keys.
     pub(crate) fn secret_path(&self) -> PathBuf {
         self.secret_file.clone().unwrap_or_else(|| self.data.join(SECRET_FILE))
-    }
-
-    /// The denylist that is applied where no other is named.
-    pub(crate) fn denylist_path(&self) -> PathBuf {
-        self.data.join(DENYLIST_FILE)
     }
 
     /// The keys that sign tokens.

@@ -1,77 +1,81 @@
-//! `pinfold denylist`: edits the denylist in the data folder, which a running
-//! service applies again when it changes.
+//! `pinfold denylist`: the rules in the database, which every service on it
+//! applies within seconds.
 
-use std::{io::Write, path::Path};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use pinfold_core::denylist::Denylist;
+use pinfold_service::db::Database;
 use serde_json::{Value, json};
 
-use super::print_table;
+use super::{data::audit, print_table};
 use crate::cli::DenylistCommand;
 
-pub(crate) fn run(command: DenylistCommand) -> Result<()> {
+/// Rules written or read at once.
+const PART: u32 = 1_000;
+
+pub(crate) async fn run(command: DenylistCommand) -> Result<()> {
     match command {
-        DenylistCommand::Add { data, rule } => add(&data.denylist_path(), &rule),
-        DenylistCommand::Rm { data, rule } => remove(&data.denylist_path(), rule.trim()),
+        DenylistCommand::Add { data, rule } => {
+            let new = checked(&rule)?;
+            add(&data.open().await?, "denylist add", new).await
+        }
+        DenylistCommand::Rm { data, rule } => remove(&data.open().await?, rule.trim()).await,
         DenylistCommand::Ls { data, json } => {
-            let rows: Vec<Value> =
-                rules(&read(&data.denylist_path())?).map(|rule| json!({ "rule": rule })).collect();
+            let database = data.open().await?;
+            let rows = rules(&database).await?;
+            database.close().await;
             print_table(&["rule"], &rows, json)
         }
         DenylistCommand::Import { data, file } => {
-            let text =
-                std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-            add(&data.denylist_path(), &rules(&text).collect::<Vec<_>>().join("\n"))
+            let new = checked(&read(&file)?)?;
+            add(&data.open().await?, "denylist import", new).await
         }
     }
 }
 
-fn add(path: &Path, new: &str) -> Result<()> {
-    let (_, errors) = Denylist::parse(new);
+/// The rules of a text, all of which must be right.
+fn checked(text: &str) -> Result<Vec<String>> {
+    let (_, errors) = Denylist::parse(text);
     if let Some(error) = errors.first() {
         bail!("not a rule of the compact denylist format: {error}; nothing was added");
     }
-    let mut text = read(path)?;
-    let known: std::collections::HashSet<&str> = text.lines().map(str::trim).collect();
-    let fresh: Vec<&str> = new.lines().map(str::trim).filter(|line| !known.contains(line)).collect();
-    let added = fresh.len();
-    let fresh = fresh.join("\n");
-    if !text.is_empty() && !text.ends_with('\n') {
-        text.push('\n');
+    let body = text.split_once("\n---\n").map_or(text, |(_, body)| body);
+    let lines = body.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    Ok(lines.map(str::to_owned).collect())
+}
+
+async fn add(database: &Database, action: &str, new: Vec<String>) -> Result<()> {
+    let mut added = 0;
+    for part in new.chunks(PART as usize) {
+        added += database.add_denylist_rules(part.to_vec()).await?;
     }
-    text.push_str(&fresh);
-    text.push('\n');
-    write(path, &text)?;
-    eprintln!("{added} rules added to {}", path.display());
+    let subject = if let [rule] = &new[..] { rule.clone() } else { format!("{} rules", new.len()) };
+    audit(database, action, &subject, format!("{added} of them new")).await?;
+    database.close().await;
+    eprintln!("{added} rules added; every service on the database applies them within seconds");
     Ok(())
 }
 
-fn remove(path: &Path, rule: &str) -> Result<()> {
-    let text = read(path)?;
-    if !text.lines().any(|line| line.trim() == rule) {
-        bail!("{} has no rule {rule:?}; `pinfold denylist ls` lists them", path.display());
+async fn remove(database: &Database, rule: &str) -> Result<()> {
+    if !database.remove_denylist_rule(rule).await? {
+        bail!("there is no rule {rule:?} in the database; `pinfold denylist ls` lists them");
     }
-    let kept: Vec<&str> = text.lines().filter(|line| line.trim() != rule).collect();
-    write(path, &(kept.join("\n") + "\n"))
+    audit(database, "denylist rm", rule, String::new()).await?;
+    database.close().await;
+    Ok(())
 }
 
-fn rules(text: &str) -> impl Iterator<Item = &str> {
-    let body = text.split_once("\n---\n").map_or(text, |(_, body)| body);
-    body.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
-}
-
-fn read(path: &Path) -> Result<String> {
-    match std::fs::read_to_string(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-        other => other.with_context(|| format!("cannot read {}", path.display())),
+async fn rules(database: &Database) -> Result<Vec<Value>> {
+    let (mut rows, mut after) = (Vec::new(), 0);
+    loop {
+        let part = database.denylist_rules(after, PART).await?;
+        let Some((last, _)) = part.last() else { return Ok(rows) };
+        after = *last;
+        rows.extend(part.iter().map(|(_, rule)| json!({ "rule": rule })));
     }
 }
 
-/// Replaces the file in one step, so that a service never reads half of it.
-fn write(path: &Path, text: &str) -> Result<()> {
-    let new = path.with_extension("new");
-    let mut file = std::fs::File::create(&new).with_context(|| format!("cannot write {}", new.display()))?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all())?;
-    std::fs::rename(&new, path).with_context(|| format!("cannot replace {}", path.display()))
+fn read(file: &Path) -> Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }

@@ -30,7 +30,7 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
         Command::Token(command) => token::run(command).await?,
         Command::Account(command) => account::run(command).await?,
         Command::Pin(args) => return pin::run(args).await,
-        Command::Denylist(command) => denylist::run(command)?,
+        Command::Denylist(command) => denylist::run(command).await?,
         Command::Queue(command) => queue::run(command).await?,
         Command::Backup(args) => maintain::backup(args).await?,
         Command::Restore(args) => maintain::restore(args).await?,

@@ -3,7 +3,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use anyhow::{Context, Result};
@@ -113,25 +113,9 @@ fn service_settings(data: &DataArgs, args: &ServiceArgs, mode: Mode) -> Result<p
         settings.operator_nodes.push(pinfold_node::peer_key(peer).context("in --operator-node")?);
     }
     settings.allow_private_addresses = allow_private(args, mode.private);
-    settings.denylist = Some(match &args.denylist {
-        Some(file) => file.clone(),
-        None => made_denylist(data)?,
-    });
+    settings.denylist = args.denylist.clone();
     settings.access_log = args.access_log.is_on();
     Ok(settings)
-}
-
-/// The denylist in the data folder, which `pinfold denylist` edits while the
-/// service runs; made empty where it does not exist.
-fn made_denylist(data: &DataArgs) -> Result<PathBuf> {
-    let path = data.denylist_path();
-    let mut options = std::fs::OpenOptions::new();
-    options
-        .create(true)
-        .append(true)
-        .open(&path)
-        .with_context(|| format!("cannot make {}", path.display()))?;
-    Ok(path)
 }
 
 /// Whether pins may be fetched from private addresses.

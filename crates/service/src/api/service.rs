@@ -55,7 +55,8 @@ pub struct Settings {
     pub operator_nodes: Vec<[u8; 32]>,
     /// Told to nodes: whether private addresses may be dialled for pins.
     pub allow_private_addresses: bool,
-    /// A file of rules in the compact denylist format.
+    /// A file of rules in the compact denylist format, beside those in the
+    /// database.
     pub denylist: Option<PathBuf>,
     /// Whether each request is logged.
     pub access_log: bool,
@@ -130,6 +131,7 @@ pub struct Service {
     node_api: Option<SocketAddr>,
     metrics: Option<SocketAddr>,
     live: watch::Receiver<u32>,
+    denylist: watch::Receiver<i64>,
     service_id: String,
     router: Router,
     stopping: CancellationToken,
@@ -155,6 +157,7 @@ impl Service {
             node_api: sockets.node_api.as_ref().map(Listener::address),
             metrics: sockets.metrics.as_ref().map(Listener::address),
             live: beside.instance.as_ref().map_or_else(|| watch::channel(1).1, Instance::live),
+            denylist: app.denylists.subscribe(),
             service_id: app.service_id.clone(),
             router: router::router(app.clone()),
             stopping: app.stopping.clone(),
@@ -179,9 +182,7 @@ impl Service {
     /// Starts the tasks that run beside the requests.
     fn run_beside(&mut self, beside: Beside, settings: &Settings, app: &App) {
         let (database, stopping) = (&app.database, &app.stopping);
-        if let Some(watcher) = beside.denylist {
-            self.tasks.spawn(watcher.run(stopping.clone()));
-        }
+        self.tasks.spawn(beside.denylist.run(stopping.clone()));
         if let Some(instance) = beside.instance {
             self.tasks.spawn(instance.run(settings.heartbeat, stopping.clone()));
         }
@@ -210,6 +211,12 @@ impl Service {
     #[must_use]
     pub fn live(&self) -> watch::Receiver<u32> {
         self.live.clone()
+    }
+
+    /// The version of the denylist that it applies, as it changes.
+    #[must_use]
+    pub fn denylist(&self) -> watch::Receiver<i64> {
+        self.denylist.clone()
     }
 
     /// Where the API listens.
@@ -263,7 +270,7 @@ impl Service {
 
 /// What tasks beside the requests begin with.
 struct Beside {
-    denylist: Option<Watcher>,
+    denylist: Watcher,
     instance: Option<Instance>,
     recorder: Option<PrometheusHandle>,
 }
@@ -311,9 +318,8 @@ async fn bind(address: SocketAddr, flag: &'static str) -> Result<Listener, Start
     Listener::bind(address).await.map_err(|source| StartError::Bind { address, flag, source })
 }
 
-async fn watcher(settings: &Settings, app: &App) -> Result<Option<Watcher>, StartError> {
-    let Some(path) = settings.denylist.clone() else { return Ok(None) };
-    Ok(Some(Watcher::start(path, app.database.clone(), app.denylists.clone()).await?))
+async fn watcher(settings: &Settings, app: &App) -> Result<Watcher, StartError> {
+    Ok(Watcher::start(settings.denylist.clone(), app.database.clone(), app.denylists.clone()).await?)
 }
 
 /// The API as a router alone: no listener and no tasks, so that events and

@@ -1,6 +1,7 @@
 //! The methods of [`super::Database`] by concern.
 
 mod accounts;
+mod denylist;
 mod nodes;
 mod operator;
 mod pins;

@@ -17,7 +17,7 @@
 //! | [`grants`], [`ledger`], [`holding`] | quota |
 //! | [`placement`], [`nodes`], [`events`], [`turns`] | who fetches and holds what |
 //! | [`facade`] | the methods of [`Database`], by concern |
-//! | [`accounts`], [`tokens`], [`operator`], [`property`] | the operator's side |
+//! | [`accounts`], [`tokens`], [`operator`], [`denylist`], [`property`] | the operator's side |
 //! | [`jobs`] | deadlines, repair, retention: the row is the job |
 //! | [`instances`] | which services live |
 //! | [`schema`], [`backup`], [`check`] | migrations, copies, the recount |
@@ -31,6 +31,7 @@ mod ahead;
 mod backup;
 mod check;
 mod content;
+mod denylist;
 mod effects;
 mod engine;
 mod error;

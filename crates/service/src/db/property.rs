@@ -27,14 +27,3 @@ pub(crate) async fn set_once(tx: &mut Tx, name: &str, text: &str) -> Result<Stri
     tx.execute(sql, &values![name, text]).await?;
     Ok(get(tx, name).await?.map_or_else(|| text.to_owned(), |(_, text)| text))
 }
-
-/// The version of the denylist with these rules: the stored one, or the next.
-pub(crate) async fn denylist_version(tx: &mut Tx, digest: &str) -> Result<i64> {
-    // Locks the row, so that two processes cannot give one version to two lists.
-    let sql = "INSERT INTO property (name, number, text) VALUES ('denylist', 1, $1)
-        ON CONFLICT (name) DO UPDATE SET
-            number = CASE WHEN property.text = excluded.text THEN property.number ELSE property.number + 1 END,
-            text = excluded.text
-        RETURNING number";
-    tx.first(sql, &values![digest]).await?.map_or(Ok(0), |row| row.int(0))
-}

@@ -4,6 +4,7 @@
 use pinfold_core::names;
 
 use super::{
+    MAX_ROWS,
     error::{Error, Result},
     types::{ListQuery, NewPin, NodeHello},
 };
@@ -20,11 +21,30 @@ const MAX_ADDRESSES: usize = 64;
 const MAX_ADDRESS: usize = 1_024;
 /// The most metadata of a pin, in bytes of keys and values.
 const MAX_META: usize = 64 << 10;
+/// The longest rule that a command adds to the denylist, in bytes: PostgreSQL
+/// indexes no more than 2,700. A file's rules may be longer.
+const MAX_RULE: usize = 2_000;
 /// The longest name of an account, token or key, in code points.
 const MAX_NAME: usize = 255;
 
 fn invalid<T>(what: impl Into<String>) -> Result<T> {
     Err(Error::Invalid(what.into()))
+}
+
+/// Rules for the denylist.
+pub(crate) fn denylist_rules(rules: &[String]) -> Result<()> {
+    if rules.len() > MAX_ROWS as usize {
+        return invalid(format!("at most {MAX_ROWS} rules are added at a time"));
+    }
+    match rules.iter().find(|rule| rule.len() > MAX_RULE || rule.contains(['\0', '\n', '\r'])) {
+        Some(rule) => {
+            let start: String = rule.chars().take(64).collect();
+            invalid(format!(
+                "a rule is one line of at most {MAX_RULE} bytes; the one that begins with {start:?} is not; put it into a file for --denylist"
+            ))
+        }
+        None => Ok(()),
+    }
 }
 
 /// A pin.

@@ -1,4 +1,4 @@
-//! The denylist file: new pins, held contents, nodes.
+//! The denylist, of a file and of the database: new pins, held contents, nodes.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     fake_node::FakeNode,
-    server::{ALL, Backend, Server, cid, settings},
+    server::{ALL, Backend, Server, answer, cid, settings},
 };
 
 crate::on_both!(
@@ -16,6 +16,7 @@ crate::on_both!(
     held_contents_fail_while_the_file_denies_them,
     new_pins_are_refused_and_nodes_are_told,
     a_service_does_not_start_without_its_denylist,
+    a_rule_in_the_database_holds_at_every_service,
 );
 
 /// A running service (its tasks included) over the same data as the router.
@@ -107,4 +108,42 @@ async fn a_service_does_not_start_without_its_denylist(on: Backend) {
     let settings = Settings { denylist: Some(missing), ..settings() };
     let error = Service::start(settings, server.database.clone(), server.keyring.clone()).await.unwrap_err();
     assert!(error.to_string().contains("missing.txt"), "{error}");
+}
+
+/// Whether a service refuses to pin a CID.
+async fn refuses(service: &Service, server: &Server, cid: &str) -> bool {
+    let request = axum::http::Request::post("/pins")
+        .header("authorization", format!("Bearer {}", server.token))
+        .body(json!({ "cid": cid }).to_string().into())
+        .unwrap();
+    answer(service.router(), request).await.status == 403
+}
+
+async fn applies_version(service: &Service, version: i64) {
+    let mut versions = service.denylist();
+    let applied = versions.wait_for(|applied| *applied == version);
+    tokio::time::timeout(Duration::from_secs(20), applied).await.expect("the rules are not applied").unwrap();
+}
+
+async fn a_rule_in_the_database_holds_at_every_service(on: Backend) {
+    let server = Server::start(on).await;
+    let mut services = Vec::new();
+    for _ in 0..2 {
+        let database = server.another_database().await;
+        services.push(Service::start(settings(), database, server.keyring.clone()).await.unwrap());
+    }
+    let rule = format!("/ipfs/{}", cid(1));
+    assert_eq!(server.database.add_denylist_rules(vec![rule.clone(), rule.clone()]).await.unwrap(), 1);
+    for service in &services {
+        applies_version(service, 1).await;
+        assert!(refuses(service, &server, &cid(1)).await);
+        assert!(!refuses(service, &server, &cid(2)).await);
+    }
+    assert!(server.database.remove_denylist_rule(&rule).await.unwrap());
+    for service in services {
+        applies_version(&service, 2).await;
+        assert!(!refuses(&service, &server, &cid(1)).await);
+        service.shutdown();
+        service.join().await;
+    }
 }

@@ -134,9 +134,10 @@ async fn single_facts_are_made_once(world: World) {
     let db = world.open().await;
     assert_eq!(db.service_id("first").await.unwrap(), "first");
     assert_eq!(db.service_id("second").await.unwrap(), "first");
-    assert_eq!(db.denylist_version([1; 32]).await.unwrap(), 1);
-    assert_eq!(db.denylist_version([1; 32]).await.unwrap(), 1);
-    assert_eq!(db.denylist_version([2; 32]).await.unwrap(), 2);
+    assert_eq!(db.denylist_version([0; 32], true).await.unwrap(), 0, "there never were any rules");
+    assert_eq!(db.denylist_version([1; 32], false).await.unwrap(), 1);
+    assert_eq!(db.denylist_version([1; 32], false).await.unwrap(), 1);
+    assert_eq!(db.denylist_version([2; 32], false).await.unwrap(), 2);
     assert_eq!(db.database_generation().await.unwrap(), 1);
     let health = db.health().await.unwrap();
     assert!(health.ready);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::db::{
-    Database, Deed, HeldContent, JobsDone, MAX_ROWS, QueueEntry, SealedKey, error::Result, instances, jobs,
-    operator, property, rows, validate,
+    Database, Deed, JobsDone, QueueEntry, SealedKey, error::Result, instances, jobs, operator, property,
+    rows, validate,
 };
 
 impl Database {
@@ -92,42 +92,6 @@ impl Database {
 }
 
 impl Database {
-    /// Contents that are pinned or kept, with numbers above `after`, ascending,
-    /// at most 1,000.
-    pub async fn held_contents(&self, after: i64, limit: u32) -> Result<Vec<HeldContent>> {
-        let limit = rows(limit);
-        self.engine.read(move |tx| Box::pin(operator::held_contents(tx, after, limit))).await
-    }
-
-    /// Denies contents (at most 1,000): their pins fail with `denied` and are
-    /// kept for 30 days. Answers how many were not denied before.
-    pub async fn deny(&self, contents: &[i64]) -> Result<u64> {
-        self.mark(contents, true).await
-    }
-
-    /// Lifts the denial of contents (at most 1,000): their pins are as they were.
-    /// Answers how many were denied.
-    pub async fn lift(&self, contents: &[i64]) -> Result<u64> {
-        self.mark(contents, false).await
-    }
-
-    /// The version of the denylist whose rules have this digest: the stored one,
-    /// or the next where the digest is new.
-    pub async fn denylist_version(&self, digest: [u8; 32]) -> Result<i64> {
-        let digest = data_encoding::HEXLOWER.encode(&digest);
-        {
-            let digest = Arc::new(digest);
-            self.engine
-                .write(move |tx| {
-                    let digest = Arc::clone(&digest);
-                    Box::pin(async move { property::denylist_version(tx, &digest).await })
-                })
-                .await
-        }
-    }
-}
-
-impl Database {
     /// Says that a service lives; answers how many do, this one included. To be
     /// called every few seconds: one that is silent for 20 s does not count.
     pub async fn heartbeat(&self, instance: Uuid) -> Result<u32> {
@@ -164,17 +128,5 @@ impl Database {
     /// whether there is such a content.
     pub async fn retry(&self, content: i64) -> Result<bool> {
         self.engine.write(move |tx| Box::pin(jobs::retry(tx, content))).await
-    }
-}
-impl Database {
-    async fn mark(&self, contents: &[i64], denied: bool) -> Result<u64> {
-        let contents: Vec<i64> = contents.iter().copied().take(MAX_ROWS as usize).collect();
-        let contents = Arc::new(contents);
-        self.engine
-            .write(move |tx| {
-                let contents = Arc::clone(&contents);
-                Box::pin(async move { operator::deny(tx, &contents, denied).await })
-            })
-            .await
     }
 }

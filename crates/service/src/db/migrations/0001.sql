@@ -7,6 +7,12 @@ CREATE TABLE property (
     text TEXT NOT NULL DEFAULT ''
 ){clustered};
 
+-- The denylist's rules that commands add, in the order in which they apply.
+CREATE TABLE denylist_rule (
+    id {id},
+    rule TEXT NOT NULL UNIQUE
+);
+
 CREATE TABLE account (
     id {id},
     name TEXT NOT NULL UNIQUE,
