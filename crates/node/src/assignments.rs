@@ -222,8 +222,16 @@ impl Assignments {
         }
     }
 
-    /// The same where the service knows it already; answers whether it does,
-    /// or need not: the content is gone.
+    /// Notes that a content has a denied block in it, before the service knows:
+    /// after a restart its root is withheld from the first moment.
+    pub(crate) fn note_denied(&self, id: AllocationId) -> Result<(), Error> {
+        let _change = self.change.lock();
+        let root = self.current(id)?.and_then(|record| record.key());
+        Ok(root.map_or(Ok(()), |root| self.denied.insert(root.as_bytes(), []))?)
+    }
+
+    /// Notes what comparing found where the service knows it already; answers
+    /// whether it does, or need not: the content is gone.
     pub(crate) fn confirm_compared(
         &self,
         id: AllocationId,

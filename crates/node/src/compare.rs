@@ -174,9 +174,14 @@ impl Task {
         let id = record.allocation();
         let is_telling = self.shared.telling.lock().contains(&record.content);
         let assignments = self.setup.assignments.clone();
-        // What the service knows may have changed while this was compared.
-        let confirm = move || assignments.confirm_compared(id, version, denied);
-        if !is_telling && self.setup.workers.run(confirm).await? {
+        let note = move || {
+            if denied {
+                assignments.note_denied(id)?;
+            }
+            // What the service knows may have changed while this was compared.
+            if is_telling { Ok(false) } else { assignments.confirm_compared(id, version, denied) }
+        };
+        if self.setup.workers.run(note).await? {
             return Ok(());
         }
         tracing::warn!(root = record.root, denied, "a held content has a denied block in it, or no longer");
