@@ -12,11 +12,11 @@
 //! resumed; a root that the store holds is reported as stored; a release that
 //! was noted is carried out.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use parking_lot::Mutex;
+use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 use pinfold_core::content::{self, ContentKey};
 use pinfold_core::status::Reason;
 use pinfold_node_api::{AllocationId, Assignment, PeerHint, Release};
@@ -121,19 +121,29 @@ impl Record {
 
 /// See the module's description. Calls can wait for the disk.
 #[derive(Clone)]
-pub(crate) struct Assignments {
+pub(crate) struct Assignments(Arc<Shared>);
+
+struct Shared {
+    dir: PathBuf,
+    /// None after a write has failed: a database whose journal could not be
+    /// written takes no other change until it is opened again, and a disk may
+    /// be full for a while.
+    tables: RwLock<Option<Tables>>,
+    /// Held while a record is read, changed and written.
+    change: Mutex<()>,
+}
+
+struct Tables {
     database: Database,
     contents: Keyspace,
     open: Keyspace,
     roots: Keyspace,
     denied: Keyspace,
     meta: Keyspace,
-    /// Held while a record is read, changed and written.
-    change: Arc<Mutex<()>>,
 }
 
-impl Assignments {
-    pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
+impl Tables {
+    fn open(dir: &Path) -> Result<Self, Error> {
         let database = Database::builder(dir)
             .cache_size(CACHE_BYTES)
             .worker_threads(1)
@@ -152,98 +162,13 @@ impl Assignments {
             denied: database.keyspace("denied", options)?,
             meta,
             database,
-            change: Arc::default(),
         })
-    }
-
-    /// Notes assignments and releases, durably. Returns the records that they
-    /// left; those of an older generation than is known leave none.
-    pub(crate) fn note(
-        &self,
-        assignments: Vec<Assignment>,
-        releases: &[Release],
-    ) -> Result<Vec<Record>, Error> {
-        let _change = self.change.lock();
-        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
-        let mut changed: Vec<Record> = Vec::new();
-        for assignment in assignments {
-            let known = self.known(&changed, assignment.allocation.content)?;
-            changed.extend(assigned(assignment, known));
-        }
-        for release in releases {
-            let known = self.known(&changed, release.allocation.content)?;
-            changed.extend(released(release, known));
-        }
-        for record in &changed {
-            self.put(&mut batch, record);
-        }
-        batch.commit()?;
-        Ok(changed)
     }
 
     /// The record as this call is about to leave it, or as it is.
     fn known(&self, changed: &[Record], content: i64) -> Result<Option<Record>, Error> {
         let new = changed.iter().rev().find(|record| record.content == content);
         new.map_or_else(|| self.get(content), |record| Ok(Some(record.clone())))
-    }
-
-    /// Whether the service allowed private addresses when it was last heard.
-    pub(crate) fn allows_private(&self) -> Result<bool, Error> {
-        Ok(self.meta.contains_key(PRIVATE_KEY)?)
-    }
-
-    /// Notes whether the service allows private addresses, so that a fetch
-    /// goes on after a start before the service has answered. Not synced.
-    pub(crate) fn set_allows_private(&self, allows: bool) -> Result<(), Error> {
-        let change = if allows { self.meta.insert(PRIVATE_KEY, []) } else { self.meta.remove(PRIVATE_KEY) };
-        Ok(change?)
-    }
-
-    /// Notes where a content stands, unless it is gone or has been assigned
-    /// anew. Not synced.
-    pub(crate) fn set_state(&self, id: AllocationId, state: State) -> Result<(), Error> {
-        let _change = self.change.lock();
-        let Some(record) = self.current(id)? else { return Ok(()) };
-        let mut batch = self.database.batch();
-        // The service is told that it is stored, and forgets what was found.
-        let forgets = state == State::Held;
-        let (compared, denied) = if forgets { (0, false) } else { (record.compared, record.denied) };
-        self.put(&mut batch, &Record { state, compared, denied, ..record });
-        Ok(batch.commit()?)
-    }
-
-    /// Notes what comparing a content with the denylist found, unless it is
-    /// gone or has been assigned anew. Not synced.
-    pub(crate) fn set_compared(&self, id: AllocationId, denylist: i64, denied: bool) -> Result<(), Error> {
-        let _change = self.change.lock();
-        match self.current(id)? {
-            Some(record) => self.put_compared(record, denylist, denied),
-            None => Ok(()),
-        }
-    }
-
-    /// Notes that a content has a denied block in it, before the service knows:
-    /// after a restart its root is withheld from the first moment.
-    pub(crate) fn note_denied(&self, id: AllocationId) -> Result<(), Error> {
-        let _change = self.change.lock();
-        let root = self.current(id)?.and_then(|record| record.key());
-        Ok(root.map_or(Ok(()), |root| self.denied.insert(root.as_bytes(), []))?)
-    }
-
-    /// Notes what comparing found where the service knows it already; answers
-    /// whether it does, or need not: the content is gone.
-    pub(crate) fn confirm_compared(
-        &self,
-        id: AllocationId,
-        denylist: i64,
-        denied: bool,
-    ) -> Result<bool, Error> {
-        let _change = self.change.lock();
-        match self.current(id)? {
-            Some(record) if record.denied != denied => Ok(false),
-            Some(record) => self.put_compared(record, denylist, denied).map(|()| true),
-            None => Ok(true),
-        }
     }
 
     fn put_compared(&self, record: Record, denylist: i64, denied: bool) -> Result<(), Error> {
@@ -262,89 +187,9 @@ impl Assignments {
         Ok(batch.commit()?)
     }
 
-    /// The roots of contents with a denied block in them.
-    pub(crate) fn denied_roots(&self) -> Result<Vec<ContentKey>, Error> {
-        let mut roots = Vec::new();
-        for entry in self.denied.iter() {
-            roots.extend(ContentKey::from_bytes(&entry.key()?).ok());
-        }
-        Ok(roots)
-    }
-
-    /// Up to `limit` contents above `after`, ascending.
-    pub(crate) fn after(&self, after: Option<i64>, limit: usize) -> Result<Vec<Record>, Error> {
-        let mut records = Vec::new();
-        for entry in self.contents.range(above(after)).take(limit) {
-            let (key, value) = entry.into_inner()?;
-            let Some(content) = number(&key) else { continue };
-            records.push(read(content, &value)?);
-        }
-        Ok(records)
-    }
-
-    /// Nothing is left to report about an allocation.
-    pub(crate) fn settle(&self, id: AllocationId) -> Result<(), Error> {
-        let _change = self.change.lock();
-        if self.current(id)?.is_some() {
-            self.open.remove(key(id.content))?;
-        }
-        Ok(())
-    }
-
-    /// Forgets an allocation.
-    pub(crate) fn remove(&self, id: AllocationId) -> Result<(), Error> {
-        let _change = self.change.lock();
-        let Some(record) = self.current(id)? else { return Ok(()) };
-        let mut batch = self.database.batch();
-        batch.remove(&self.contents, key(id.content));
-        batch.remove(&self.open, key(id.content));
-        if let Some(root) = record.key() {
-            batch.remove(&self.roots, root.as_bytes());
-            batch.remove(&self.denied, root.as_bytes());
-        }
-        Ok(batch.commit()?)
-    }
-
-    pub(crate) fn get(&self, content: i64) -> Result<Option<Record>, Error> {
+    fn get(&self, content: i64) -> Result<Option<Record>, Error> {
         let found = self.contents.get(key(content))?;
         found.map(|value| read(content, &value)).transpose()
-    }
-
-    /// The content with this root.
-    pub(crate) fn by_root(&self, root: &[u8]) -> Result<Option<Record>, Error> {
-        match self.roots.get(root)?.and_then(|value| number(&value)) {
-            Some(content) => self.get(content),
-            None => Ok(None),
-        }
-    }
-
-    /// Up to `limit` contents above `after` with something left to do or to
-    /// report, ascending.
-    pub(crate) fn open_after(&self, after: Option<i64>, limit: usize) -> Result<Vec<Record>, Error> {
-        let mut records = Vec::new();
-        for entry in self.open.range(above(after)).take(limit) {
-            let Some(content) = number(&entry.key()?) else { continue };
-            records.extend(self.get(content)?);
-        }
-        Ok(records)
-    }
-
-    /// Up to `limit` allocations above `after` whose content is held,
-    /// ascending.
-    pub(crate) fn held_after(&self, after: i64, limit: usize) -> Result<Vec<AllocationId>, Error> {
-        let mut held = Vec::new();
-        for entry in self.contents.range(above(Some(after))) {
-            let (key, value) = entry.into_inner()?;
-            let Some(content) = number(&key) else { continue };
-            let record = read(content, &value)?;
-            if matches!(record.state, State::Held | State::Stopped) {
-                held.push(record.allocation());
-            }
-            if held.len() >= limit {
-                break;
-            }
-        }
-        Ok(held)
     }
 
     fn current(&self, id: AllocationId) -> Result<Option<Record>, Error> {
@@ -361,6 +206,219 @@ impl Assignments {
         if let Some(root) = record.key() {
             batch.insert(&self.roots, root.as_bytes(), key(record.content));
         }
+    }
+}
+
+impl Assignments {
+    pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
+        let tables = RwLock::new(Some(Tables::open(dir)?));
+        Ok(Self(Arc::new(Shared { dir: dir.to_owned(), tables, change: Mutex::default() })))
+    }
+
+    /// The database, opened again where a write had failed.
+    fn tables(&self) -> Result<MappedRwLockReadGuard<'_, Tables>, Error> {
+        loop {
+            let tables = RwLockReadGuard::try_map(self.0.tables.read(), Option::as_ref);
+            if let Ok(tables) = tables {
+                return Ok(tables);
+            }
+            drop(tables);
+            let mut closed = self.0.tables.write();
+            if closed.is_none() {
+                *closed = Some(Tables::open(&self.0.dir)?);
+            }
+        }
+    }
+
+    /// Runs a change alone; see [`Shared::tables`] for one that fails.
+    fn change<T>(&self, change: impl FnOnce(&Tables) -> Result<T, Error>) -> Result<T, Error> {
+        let _change = self.0.change.lock();
+        let changed = change(&*self.tables()?);
+        if let Err(Error::Database(error)) = &changed {
+            tracing::warn!(%error, "the node's assignments are opened again");
+            *self.0.tables.write() = None;
+        }
+        changed
+    }
+
+    /// Notes assignments and releases, durably. Returns the records that they
+    /// left; those of an older generation than is known leave none.
+    pub(crate) fn note(
+        &self,
+        assignments: Vec<Assignment>,
+        releases: &[Release],
+    ) -> Result<Vec<Record>, Error> {
+        self.change(|tables| {
+            let mut batch = tables.database.batch().durability(Some(PersistMode::SyncAll));
+            let mut changed: Vec<Record> = Vec::new();
+            for assignment in assignments {
+                let known = tables.known(&changed, assignment.allocation.content)?;
+                changed.extend(assigned(assignment, known));
+            }
+            for release in releases {
+                let known = tables.known(&changed, release.allocation.content)?;
+                changed.extend(released(release, known));
+            }
+            for record in &changed {
+                tables.put(&mut batch, record);
+            }
+            batch.commit()?;
+            Ok(changed)
+        })
+    }
+
+    /// Whether the service allowed private addresses when it was last heard.
+    pub(crate) fn allows_private(&self) -> Result<bool, Error> {
+        let tables = self.tables()?;
+        Ok(tables.meta.contains_key(PRIVATE_KEY)?)
+    }
+
+    /// Notes whether the service allows private addresses, so that a fetch
+    /// goes on after a start before the service has answered. Not synced.
+    pub(crate) fn set_allows_private(&self, allows: bool) -> Result<(), Error> {
+        self.change(|tables| {
+            let change =
+                if allows { tables.meta.insert(PRIVATE_KEY, []) } else { tables.meta.remove(PRIVATE_KEY) };
+            Ok(change?)
+        })
+    }
+
+    /// Notes where a content stands, unless it is gone or has been assigned
+    /// anew. Not synced.
+    pub(crate) fn set_state(&self, id: AllocationId, state: State) -> Result<(), Error> {
+        self.change(|tables| {
+            let Some(record) = tables.current(id)? else { return Ok(()) };
+            let mut batch = tables.database.batch();
+            // The service is told that it is stored, and forgets what was found.
+            let forgets = state == State::Held;
+            let (compared, denied) = if forgets { (0, false) } else { (record.compared, record.denied) };
+            tables.put(&mut batch, &Record { state, compared, denied, ..record });
+            Ok(batch.commit()?)
+        })
+    }
+
+    /// Notes what comparing a content with the denylist found, unless it is
+    /// gone or has been assigned anew. Not synced.
+    pub(crate) fn set_compared(&self, id: AllocationId, denylist: i64, denied: bool) -> Result<(), Error> {
+        self.change(|tables| match tables.current(id)? {
+            Some(record) => tables.put_compared(record, denylist, denied),
+            None => Ok(()),
+        })
+    }
+
+    /// Notes that a content has a denied block in it, before the service knows:
+    /// after a restart its root is withheld from the first moment.
+    pub(crate) fn note_denied(&self, id: AllocationId) -> Result<(), Error> {
+        self.change(|tables| {
+            let root = tables.current(id)?.and_then(|record| record.key());
+            Ok(root.map_or(Ok(()), |root| tables.denied.insert(root.as_bytes(), []))?)
+        })
+    }
+
+    /// Notes what comparing found where the service knows it already; answers
+    /// whether it does, or need not: the content is gone.
+    pub(crate) fn confirm_compared(
+        &self,
+        id: AllocationId,
+        denylist: i64,
+        denied: bool,
+    ) -> Result<bool, Error> {
+        self.change(|tables| match tables.current(id)? {
+            Some(record) if record.denied != denied => Ok(false),
+            Some(record) => tables.put_compared(record, denylist, denied).map(|()| true),
+            None => Ok(true),
+        })
+    }
+
+    /// The roots of contents with a denied block in them.
+    pub(crate) fn denied_roots(&self) -> Result<Vec<ContentKey>, Error> {
+        let tables = self.tables()?;
+        let mut roots = Vec::new();
+        for entry in tables.denied.iter() {
+            roots.extend(ContentKey::from_bytes(&entry.key()?).ok());
+        }
+        Ok(roots)
+    }
+
+    /// Up to `limit` contents above `after`, ascending.
+    pub(crate) fn after(&self, after: Option<i64>, limit: usize) -> Result<Vec<Record>, Error> {
+        let tables = self.tables()?;
+        let mut records = Vec::new();
+        for entry in tables.contents.range(above(after)).take(limit) {
+            let (key, value) = entry.into_inner()?;
+            let Some(content) = number(&key) else { continue };
+            records.push(read(content, &value)?);
+        }
+        Ok(records)
+    }
+
+    /// Nothing is left to report about an allocation.
+    pub(crate) fn settle(&self, id: AllocationId) -> Result<(), Error> {
+        self.change(|tables| {
+            if tables.current(id)?.is_some() {
+                tables.open.remove(key(id.content))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Forgets an allocation.
+    pub(crate) fn remove(&self, id: AllocationId) -> Result<(), Error> {
+        self.change(|tables| {
+            let Some(record) = tables.current(id)? else { return Ok(()) };
+            let mut batch = tables.database.batch();
+            batch.remove(&tables.contents, key(id.content));
+            batch.remove(&tables.open, key(id.content));
+            if let Some(root) = record.key() {
+                batch.remove(&tables.roots, root.as_bytes());
+                batch.remove(&tables.denied, root.as_bytes());
+            }
+            Ok(batch.commit()?)
+        })
+    }
+
+    /// The content with this root.
+    pub(crate) fn by_root(&self, root: &[u8]) -> Result<Option<Record>, Error> {
+        let tables = self.tables()?;
+        match tables.roots.get(root)?.and_then(|value| number(&value)) {
+            Some(content) => tables.get(content),
+            None => Ok(None),
+        }
+    }
+
+    /// Up to `limit` contents above `after` with something left to do or to
+    /// report, ascending.
+    pub(crate) fn open_after(&self, after: Option<i64>, limit: usize) -> Result<Vec<Record>, Error> {
+        let tables = self.tables()?;
+        let mut records = Vec::new();
+        for entry in tables.open.range(above(after)).take(limit) {
+            let Some(content) = number(&entry.key()?) else { continue };
+            records.extend(tables.get(content)?);
+        }
+        Ok(records)
+    }
+
+    /// Up to `limit` allocations above `after` whose content is held,
+    /// ascending.
+    pub(crate) fn held_after(&self, after: i64, limit: usize) -> Result<Vec<AllocationId>, Error> {
+        let tables = self.tables()?;
+        let mut held = Vec::new();
+        for entry in tables.contents.range(above(Some(after))) {
+            let (key, value) = entry.into_inner()?;
+            let Some(content) = number(&key) else { continue };
+            let record = read(content, &value)?;
+            if matches!(record.state, State::Held | State::Stopped) {
+                held.push(record.allocation());
+            }
+            if held.len() >= limit {
+                break;
+            }
+        }
+        Ok(held)
+    }
+
+    pub(crate) fn get(&self, content: i64) -> Result<Option<Record>, Error> {
+        self.tables()?.get(content)
     }
 }
 
@@ -499,6 +557,18 @@ mod tests {
         let want = [(-3, 1, State::Open), (7, 1, State::Open), (9, 4, State::Releasing)];
         assert_eq!(states(&assignments), want);
         assert_eq!(assignments.open_after(Some(-3), 1).unwrap()[0].content, 7);
+    }
+
+    #[test]
+    fn a_database_that_could_not_be_written_is_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let assignments = Assignments::open(dir.path()).unwrap();
+        assignments.note(vec![assignment(1, 1)], &[]).unwrap();
+        let failed = assignments.change::<()>(|_| Err(fjall::Error::Poisoned.into()));
+        assert!(failed.is_err());
+        assert!(assignments.0.tables.read().is_none());
+        assignments.note(vec![assignment(2, 1)], &[]).unwrap();
+        assert_eq!(states(&assignments), [(1, 1, State::Open), (2, 1, State::Open)]);
     }
 
     #[test]
