@@ -30,6 +30,7 @@ use pinfold_node_api::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -86,6 +87,8 @@ pub(crate) struct Setup {
 pub(crate) struct Agent {
     setup: Setup,
     client: Client,
+    /// That of the service's database, which grows when it was restored.
+    generation: watch::Sender<i64>,
 }
 
 impl Agent {
@@ -93,7 +96,7 @@ impl Agent {
     /// When no HTTP client can be made.
     pub(crate) fn new(setup: Setup) -> Result<Arc<Self>, reqwest::Error> {
         let client = Client::new(setup.service.clone(), setup.identity.clone(), &setup.agent)?;
-        Ok(Arc::new(Self { setup, client }))
+        Ok(Arc::new(Self { setup, client, generation: watch::Sender::new(0) }))
     }
 
     /// Starts the loops; they end when `cancel` says so.
@@ -194,9 +197,13 @@ impl Agent {
         Duration::from_millis(asked.clamp(*HEARTBEAT.start(), *HEARTBEAT.end()))
     }
 
-    /// Compares what both sides believe is held.
+    /// Compares what both sides believe is held, daily, and at once where the
+    /// service's database was restored.
     async fn inventory(&self) {
+        let mut generation = self.generation.subscribe();
         loop {
+            self.open().await;
+            generation.mark_unchanged();
             let mut after = i64::MIN;
             loop {
                 let assignments = self.setup.assignments.clone();
@@ -216,7 +223,9 @@ impl Agent {
                     _ => break,
                 }
             }
-            tokio::time::sleep(INVENTORY_EVERY.mul_f64(rand::random_range(0.9..1.1))).await;
+            let pause = INVENTORY_EVERY.mul_f64(rand::random_range(0.9..1.1));
+            // Its sender is this agent's own: an error cannot come.
+            let _ = tokio::time::timeout(pause, generation.changed()).await;
         }
     }
 
@@ -265,6 +274,9 @@ impl Agent {
                 Ok(session) => {
                     let allow = session.ack.allow_private_addresses;
                     self.setup.about.allow_private_addresses(allow);
+                    let generation = session.ack.database_generation;
+                    self.generation
+                        .send_if_modified(|known| std::mem::replace(known, generation) != generation);
                     return session;
                 }
                 Err(error) => failures.pause(path::HELLO, &error).await,

@@ -120,7 +120,7 @@ pub enum StartError {
 
 /// How long running requests may take to end at shutdown. Long polls and
 /// streams are ended at once; the rest are milliseconds.
-const GRACE: Duration = Duration::from_secs(8);
+const GRACE: Duration = Duration::from_secs(5);
 
 /// A running service. Dropping it aborts its tasks; [`Service::shutdown`] and
 /// [`Service::join`] end them in order. The database stays open: whoever opened

@@ -3,8 +3,8 @@
 //! A backup is one consistent snapshot, written beside its final name and
 //! renamed when it is on disk. A restored database knows fewer pins than the
 //! nodes hold: it starts a new generation, and nodes delete nothing until the
-//! operator has confirmed it ([`super::Database::release_strays`]). For
-//! PostgreSQL its own tools do both, and
+//! operator has confirmed it ([`super::Database::release_strays`]), which needs
+//! the inventories of all live nodes. For PostgreSQL its own tools do both, and
 //! [`super::Database::begin_generation`] the rest.
 
 use std::{
@@ -23,7 +23,7 @@ use super::{
 };
 
 const NOT_SQLITE: &str = "PostgreSQL is backed up and restored with its own tools (pg_dump or pg_basebackup); \
-    after a restore, begin a new generation";
+    after a restore, run `pinfold restore --after-postgres` before any service starts";
 
 fn sqlite_file(settings: &Settings) -> Result<&Path> {
     match &settings.location {

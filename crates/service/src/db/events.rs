@@ -14,7 +14,7 @@ use super::{
     error::Result,
     grants,
     holding::Turn,
-    nodes,
+    inventories, nodes,
     placement::{self, Allocation, Phase, ROOM_AGAIN_MS, millis},
     sql::values,
     tx::Tx,
@@ -328,6 +328,7 @@ pub(crate) async fn inventory(tx: &mut Tx, request: NodeRequest, part: &Inventor
         if held.len() < MAX_ALLOCATIONS { i64::MAX } else { held.last().map_or(part.after, |id| id.content) };
     let sql = "SELECT content FROM allocation WHERE node = $1 AND content > $2 AND content <= $3";
     let rows = tx.query(sql, &values![node, part.after, last]).await?;
+    inventories::note(tx, node, part, last).await?;
     let contents = rows.iter().map(|row| row.int(0)).collect::<Result<Vec<i64>>>()?;
     unit::load_contents(tx, contents.iter().copied()).await?;
     unit::load_allocations(tx, contents.iter().copied()).await?;

@@ -20,6 +20,7 @@
 //! | [`accounts`], [`tokens`], [`operator`], [`denylist`], [`property`] | the operator's side |
 //! | [`jobs`] | deadlines, repair, retention: the row is the job |
 //! | [`instances`] | which services live |
+//! | [`inventories`] | what nodes hold beyond a restored database |
 //! | [`schema`], [`backup`], [`check`] | migrations, copies, the recount |
 //!
 //! What was answered is on disk: a result comes after the commit. A status is
@@ -40,6 +41,7 @@ mod facade;
 mod grants;
 mod holding;
 mod instances;
+mod inventories;
 mod jobs;
 mod ledger;
 mod list;
@@ -209,11 +211,19 @@ impl Database {
         self.engine.write(move |tx| Box::pin(schema::new_generation(tx))).await
     }
 
-    /// Has nodes delete what they hold and this database does not know, as found
-    /// by their inventories since a restore. The operator's decision; answers how
-    /// many contents it concerns.
+    /// What nodes hold and this database does not know, as found by their
+    /// inventories since a restore.
+    pub async fn strays(&self) -> Result<Strays> {
+        self.engine.read(move |tx| Box::pin(inventories::strays(tx))).await
+    }
+
+    /// Has nodes delete their [`Self::strays`]. The operator's decision; answers
+    /// how many contents it concerns.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] while the inventory of a live node is not in.
     pub async fn release_strays(&self) -> Result<u64> {
-        self.engine.write(move |tx| Box::pin(operator::release_strays(tx))).await
+        self.engine.write(move |tx| Box::pin(inventories::release(tx))).await
     }
 
     /// Counts restores from a backup, from 1.

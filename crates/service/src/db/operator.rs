@@ -148,15 +148,6 @@ fn queue_entry(row: &Row, nodes: &Arc<Vec<Node>>, wanted: u32) -> Result<QueueEn
     })
 }
 
-/// Has what nodes hold beyond this database let go, as the operator decided.
-pub(crate) async fn release_strays(tx: &mut Tx) -> Result<u64> {
-    let changed = tx.execute("UPDATE stray SET confirmed = 1 WHERE confirmed = 0", &[]).await?;
-    if changed > 0 {
-        tx.effects.changed.insert(super::types::Changed::ANY.content, true);
-    }
-    Ok(changed)
-}
-
 /// Whether this process may serve. A clock that is behind the newest heartbeat
 /// was set back, or was ahead before; a machine that slept is merely ahead.
 pub(crate) async fn health(tx: &mut Tx, schema: i64, now: Millis) -> Result<Health> {

@@ -167,10 +167,12 @@ async fn concurrent(pool: &deadpool_postgres::Pool, version: i64) -> Result<()> 
 }
 
 /// Begins a new generation: the database was restored and may know fewer pins
-/// than nodes hold.
+/// than nodes hold. Their sessions end, so that each of them says hello, learns
+/// of it and sends its inventory.
 pub(crate) async fn new_generation(tx: &mut Tx) -> Result<i64> {
     let generation = property::number(tx, "generation").await? + 1;
     property::set(tx, "generation", generation, "").await?;
+    tx.execute("UPDATE node SET session = session + 1", &[]).await?;
     number_contents(tx, generation).await?;
     Ok(generation)
 }

@@ -278,6 +278,15 @@ pub struct CheckReport {
     pub compared: u64,
 }
 
+/// What nodes hold that the database does not know, after a restore.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Strays {
+    /// Contents that no operator has decided about, one for each node.
+    pub contents: u64,
+    /// Live nodes, by their numbers, whose inventories are not in yet.
+    pub outstanding: Vec<i64>,
+}
+
 /// An allocation in the operator's queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueEntry {

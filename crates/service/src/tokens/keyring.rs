@@ -72,6 +72,18 @@ impl Keyring {
         Ok(Self { database, secret, state: Arc::new(RwLock::new(state)) })
     }
 
+    /// Begins anew after the secret was lost: every key that it sealed is
+    /// removed, and the tokens signed with them end.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn begin_anew(database: Database, secret: Secret) -> Result<Self, KeyringError> {
+        for key in database.keys().await? {
+            database.remove_key(&key.kid).await?;
+        }
+        Self::open(database, secret).await
+    }
+
     /// Makes a new signing key and retires the others, whose tokens stay valid.
     ///
     /// # Errors

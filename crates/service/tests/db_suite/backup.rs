@@ -1,7 +1,7 @@
 //! Opening, migrating, backing up, restoring.
 
 use pinfold_core::status::Status;
-use pinfold_node_api::Inventory;
+use pinfold_node_api::{AllocationId, Inventory};
 use pinfold_service::db::{Database, Error, Location, Settings};
 
 use crate::world::*;
@@ -68,7 +68,98 @@ async fn a_file_is_readable_by_its_owner_alone() {
     assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
-crate::on_both!(a_schema_is_migrated_once_and_a_newer_one_refused, unusable_replicas_are_refused);
+crate::on_both!(
+    a_restored_database_lets_go_what_the_operator_confirms,
+    a_schema_is_migrated_once_and_a_newer_one_refused,
+    unusable_replicas_are_refused,
+);
+
+/// The URL of a copy of a database that nobody is connected to.
+async fn copy_database(url: &str) -> String {
+    let (base, name) = url.rsplit_once('/').expect("a URL with a database");
+    let copy = format!("{name}_copy");
+    let (client, connection) = crate::cluster::connect(&format!("{base}/postgres")).await;
+    let connection = tokio::spawn(connection);
+    client.batch_execute(&format!("CREATE DATABASE {copy} TEMPLATE {name}")).await.unwrap();
+    drop(client);
+    connection.await.unwrap().unwrap();
+    format!("{base}/{copy}")
+}
+
+/// Restores what the world's database, which is closed, is now, by the way of
+/// each database; the copy is not open yet.
+async fn restored(world: &World, folder: &std::path::Path) -> Settings {
+    match &world.settings.location {
+        Location::Sqlite(_) => {
+            let (file, place) = (folder.join("backup"), folder.join("restored.db"));
+            let db = world.open().await;
+            db.backup(&file).await.unwrap();
+            db.close().await;
+            let settings = Settings { location: Location::Sqlite(place), ..world.settings.clone() };
+            Database::restore(&file, &settings).await.unwrap();
+            settings
+        }
+        Location::Postgres(url) => {
+            let copy = copy_database(url).await;
+            let settings = Settings { location: Location::Postgres(copy), ..world.settings.clone() };
+            let db = Database::open(settings.clone()).await.unwrap();
+            db.begin_generation().await.unwrap();
+            db.close().await;
+            settings
+        }
+    }
+}
+
+async fn a_restored_database_lets_go_what_the_operator_confirms(world: World) {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, mut node, ann) = world.with_node(1 << 30).await;
+    let kept = db.add_pin(pin(ann.id, 1)).await.unwrap();
+    node.store(&db, &kept, 5_000).await;
+    db.close().await;
+    let settings = restored(&world, folder.path()).await;
+    let db = world.open().await;
+    let later = db.add_pin(pin(ann.id, 2)).await.unwrap();
+    node.store(&db, &later, 5_000).await;
+    let (same, lost) =
+        (node.assignments[&kept.content].allocation, node.assignments[&later.content].allocation);
+    db.close().await;
+
+    let db = Database::open(settings).await.unwrap();
+    assert_eq!(db.database_generation().await.unwrap(), 2);
+    let request = node.request();
+    let pull = pinfold_node_api::Pull { acknowledged: Vec::new(), denylist_version: 0, wait_ms: 0 };
+    let refused = db.pull(request, pull).await;
+    assert!(matches!(refused, Err(Error::Node(_))), "a session of before learns of it: {refused:?}");
+    world.pass(SECOND);
+    let mut node = FakeNode::join(&db, 1, world.now()).await;
+    assert!(matches!(db.release_strays().await, Err(Error::Invalid(_))), "no inventory is in");
+    let full = (0..pinfold_node_api::MAX_ALLOCATIONS as i64 - 1)
+        .map(|n| AllocationId { content: n - 10_000, generation: 1 });
+    let part: Vec<AllocationId> = full.chain([same]).collect();
+    let request = node.request();
+    db.inventory(request, Inventory { after: i64::MIN, held: part }).await.unwrap();
+    let strays = db.strays().await.unwrap();
+    assert_eq!(strays.outstanding.len(), 1, "half an inventory is none");
+    assert!(matches!(db.release_strays().await, Err(Error::Invalid(_))));
+    let request = node.request();
+    db.inventory(request, Inventory { after: lost.content, held: Vec::new() }).await.unwrap();
+    assert!(db.release_strays().await.is_err(), "a part is missing between the two");
+    let request = node.request();
+    let found = db.inventory(request, Inventory { after: same.content, held: vec![lost] }).await.unwrap();
+    assert_eq!(found.unknown, [lost]);
+    node.pull(&db).await;
+    assert!(node.releases.is_empty(), "nothing is deleted before the operator says so");
+    assert!(db.release_strays().await.unwrap() > 0);
+    assert_eq!(db.release_strays().await.unwrap(), 0);
+    node.pull(&db).await;
+    assert!(node.releases.contains(&lost) && !node.releases.contains(&same));
+    node.release(&db).await;
+    let new = db.add_pin(pin(ann.id, 3)).await.unwrap();
+    assert!(new.content > 1 << 41, "numbers that nodes know are not given again");
+    assert_eq!(status(&db, &kept).await.0, Status::Pinned);
+    assert_sound(&db).await;
+    db.close().await;
+}
 
 async fn a_schema_is_migrated_once_and_a_newer_one_refused(world: World) {
     let unmigrated = Settings { migrate: false, ..world.settings.clone() };
