@@ -20,8 +20,8 @@ use crate::{
 /// other tests, and a start after a kill recovers first.
 const READY: Duration = Duration::from_secs(30);
 
-/// A clean stop's limit, as the product promises it, and some for the machine.
-const STOP: Duration = Duration::from_secs(12);
+/// A clean stop's limit, as the product promises it.
+const STOP: Duration = Duration::from_secs(10);
 
 /// The account of a service that is not `up`.
 const ACCOUNT: &str = "e2e";
@@ -77,6 +77,17 @@ impl Part {
         let status = self.daemon.take().context("it does not run")?.terminate(STOP).await?;
         ensure!(status.success(), "{} stopped with {status}", self.name);
         Ok(())
+    }
+
+    /// SIGTERM, and once it says that it stops another; returns how it ended.
+    pub async fn stop_twice(&mut self) -> Result<std::process::ExitStatus> {
+        let mut daemon = self.daemon.take().context("it does not run")?;
+        daemon.signal().await?;
+        eventually("the first signal to be heard", STOP, async || {
+            Ok(std::fs::read_to_string(&self.log)?.contains("a second signal stops at once").then_some(()))
+        })
+        .await?;
+        daemon.terminate(STOP).await
     }
 
     /// The process id, while it runs.
@@ -236,6 +247,18 @@ impl Pinfold {
         for part in self.parts.iter_mut().rev() {
             part.stop().await?;
         }
+        Ok(())
+    }
+
+    /// From now on its data are in this folder.
+    pub fn move_to(&mut self, data: &Path) -> Result<()> {
+        let old = text(&self.data)?.to_owned();
+        let new = text(data)?.to_owned();
+        let parts = self.parts.iter_mut().flat_map(|part| part.arguments.iter_mut());
+        for argument in parts.chain(&mut self.location).filter(|argument| **argument == old) {
+            argument.clone_from(&new);
+        }
+        self.data = data.to_owned();
         Ok(())
     }
 

@@ -174,12 +174,18 @@ impl Daemon {
         Ok(self.child.kill().await?)
     }
 
-    /// Asks it to end (SIGTERM) and waits at most `limit`.
-    pub async fn terminate(&mut self, limit: Duration) -> Result<ExitStatus> {
+    /// Asks it to end (SIGTERM).
+    pub async fn signal(&self) -> Result<()> {
         if let Some(id) = self.child.id() {
             // A shell's own command: the program of that name is not on every machine.
             finish(Command::new("sh").args(["-c", &format!("kill -TERM {id}")]), "kill").await?;
         }
+        Ok(())
+    }
+
+    /// Asks it to end (SIGTERM) and waits at most `limit`.
+    pub async fn terminate(&mut self, limit: Duration) -> Result<ExitStatus> {
+        self.signal().await?;
         let ended = timeout(limit, self.child.wait()).await;
         Ok(ended.with_context(|| format!("{} did not stop in {limit:?}", self.name))??)
     }

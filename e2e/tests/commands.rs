@@ -102,15 +102,18 @@ fn the_pin_command_is_a_client_of_the_endpoint() {
 #[test]
 fn a_backup_made_while_it_runs_is_restored() {
     test(async |place| {
-        let mut pinfold = Pinfold::up(place, "pinfold", &[]).await?;
+        let mut pinfold = Pinfold::up(place, "pinfold", &["--reclaim-after", "1s"]).await?;
         let origin = Kubo::start(place, "origin").await?;
         origin.use_service(&pinfold).await?;
-        let root = origin.add(&data::bytes(2, 500_000), &[]).await?;
-        remote_add(&origin, &root, &["--name=kept"]).await?;
+        let roots = [
+            origin.add(&data::bytes(2, 500_000), &[]).await?,
+            origin.add(&data::bytes(6, 300_000), &[]).await?,
+        ];
+        remote_add(&origin, &roots[0], &["--name=kept"]).await?;
         let file = place.path().join("backup");
         let name = file.to_str().context("a temporary path is UTF-8")?;
         pinfold.run(&["backup", name]).await?.success("backup")?;
-        pinfold.api()?.add_cid(EMPTY).await?;
+        remote_add(&origin, &roots[1], &["--name=later"]).await?;
         pinfold.stop().await?;
         for gone in ["pinfold.db", "pinfold.db-wal", "pinfold.db-shm"] {
             let _ = std::fs::remove_file(pinfold.data().join(gone));
@@ -119,7 +122,83 @@ fn a_backup_made_while_it_runs_is_restored() {
         pinfold.start().await?;
         let page = pinfold.api()?.list("limit=10").await?;
         assert_eq!((page.count, page.results[0].pin.name.as_deref()), (1, Some("kept")));
-        held_whole(&pinfold, &root, &origin.dag(&root).await?).await
+        held_whole(&pinfold, &roots[0], &origin.dag(&roots[0]).await?).await?;
+        held_whole(&pinfold, &roots[1], &origin.dag(&roots[1]).await?).await?;
+        // Pinned again, it has another number here than at the node, which
+        // keeps it for the new one when the old is let go.
+        remote_add(&origin, &roots[1], &["--name=again"]).await?;
+        let confirmed = eventually("the node's inventory", FETCH, async || {
+            let said = pinfold.run(&["restore", "--confirm"]).await?;
+            Ok(said.status.success().then_some(said.stderr))
+        });
+        let confirmed = confirmed.await?;
+        assert!(confirmed.contains("1 contents"), "{confirmed}");
+        eventually("the node to let it go", FETCH, async || {
+            let log = std::fs::read_to_string(place.log("pinfold"))?;
+            Ok(json(&pinfold, &["check"]).await?["strays"].eq(&0).then_some(log))
+        })
+        .await?;
+        held_whole(&pinfold, &roots[1], &origin.dag(&roots[1]).await?).await
+    });
+}
+
+#[test]
+fn a_backup_restores_into_a_new_folder_with_its_tokens() {
+    test(async |place| {
+        let mut pinfold = Pinfold::up(place, "pinfold", &[]).await?;
+        let api = pinfold.api()?;
+        api.send(Method::POST, "/pins", Some(json!({ "cid": EMPTY, "name": "kept" }))).await?;
+        let file = place.path().join("backup");
+        let name = file.to_str().context("a temporary path is UTF-8")?;
+        pinfold.run(&["backup", name]).await?.success("backup")?;
+        pinfold.stop().await?;
+        pinfold.move_to(&place.path().join("new"))?;
+        pinfold.run(&["restore", name]).await?.success("restore")?;
+        pinfold.start().await?;
+        let page = pinfold.api()?.list("limit=10").await?;
+        assert_eq!((page.count, page.results[0].pin.name.as_deref()), (1, Some("kept")));
+        pinfold.stop().await?;
+        // Without its secret it does not start, says so, and makes no other.
+        let secret = pinfold.data().join("secret");
+        let kept = std::fs::read(&secret)?;
+        std::fs::remove_file(&secret)?;
+        let refused = pinfold.run(&["up", "--network", "none"]).await?;
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(
+            refused.stderr.contains("FILE.secret") && refused.stderr.contains(&*secret.to_string_lossy())
+        );
+        assert!(!secret.exists());
+        pinfold.run(&["token", "rotate", "--lost-secret"]).await?.success("token rotate")?;
+        assert_ne!(std::fs::read(&secret)?, kept);
+        pinfold.start().await?;
+        assert_eq!(status(&pinfold.api()?).await?, StatusCode::UNAUTHORIZED);
+        let token =
+            pinfold.run(&["token", "create", "--name", "new"]).await?.success("token create")?.text()?;
+        assert_eq!(status(&Api::new(&pinfold.endpoint, &token)?).await?, StatusCode::OK);
+        Ok(())
+    });
+}
+
+#[test]
+fn tokens_of_a_rotated_key_stay_valid() {
+    test(async |place| {
+        let pinfold = Pinfold::up(place, "pinfold", &[]).await?;
+        pinfold.run(&["token", "rotate"]).await?.success("token rotate")?;
+        let token =
+            pinfold.run(&["token", "create", "--name", "new"]).await?.success("token create")?.text()?;
+        assert_eq!(status(&pinfold.api()?).await?, StatusCode::OK);
+        let new = Api::new(&pinfold.endpoint, &token)?;
+        // Keys that others made are looked for at most once a second.
+        eventually("the new key to be known", FETCH, async || {
+            Ok((status(&new).await? == StatusCode::OK).then_some(()))
+        })
+        .await?;
+        let deeds = json(&pinfold, &["account", "audit"]).await?;
+        assert_eq!(
+            (&deeds[0]["action"], &deeds[1]["action"]),
+            (&"token.create".into(), &"token.rotate".into())
+        );
+        Ok(())
     });
 }
 
@@ -211,18 +290,69 @@ fn the_queue_shows_what_waits_and_why() {
     });
 }
 
+/// Calls that are wrong whatever the data are, and a word of what is said.
+const WRONG: &[(&[&str], &str)] = &[
+    (&["up", "--no-such-flag"], "--no-such-flag"),
+    (&["up", "--swarm", "nonsense"], "--swarm"),
+    (&["up", "--announce", "/ip4/"], "--announce"),
+    (&["up", "--router", "nonsense"], "--router"),
+    (&["up", "--public-url", "nonsense"], "--public-url"),
+    (&["up", "--public-url", "ftp://a.example"], "--public-url"),
+    (&["up", "--trusted-proxy", "zz"], "--trusted-proxy"),
+    (&["up", "--operator-node", "zz"], "--operator-node"),
+    (&["up", "--otlp", "grpc://a.example"], "--otlp"),
+    (&["up", "--tls-cert", "x"], "--tls-key"),
+    (&["up", "--replicas", "3/2"], "MIN/TARGET"),
+    (&["up", "--database", "mysql://a.example"], "postgres://"),
+    (&["up", "--log-level", "pinfold=nonsense"], "--log-level"),
+    (&["up", "--database", "postgres://a", "--database-file", "b"], "twice"),
+    (&["node", "run", "--service", "nonsense"], "--service"),
+    (&["node", "run"], "--service"),
+    (&["pin", "ls"], "--token-file"),
+    (&["pin", "ls", "--endpoint", "nonsense", "--token-file", "x"], "--endpoint"),
+    (&["token", "create", "--name", "a", "--scope", "admin"], "--scope"),
+    (&["account", "rm", "a"], "--yes"),
+    (&["restore"], "--confirm"),
+];
+
 #[test]
 fn wrong_usage_and_failures_have_their_exit_statuses() {
     test(async |place| {
-        let code = async |arguments: &[&str]| -> Result<Option<i32>> {
-            let mut command = command(peer("PINFOLD_BIN")?);
-            Ok(finish(command.args(arguments), "pinfold").await?.status.code())
-        };
-        assert_eq!(code(&["--help"]).await?, Some(0));
-        assert_eq!(code(&["up", "--no-such-flag"]).await?, Some(2));
         let nothing = place.folder("nothing")?;
         let nothing = nothing.to_str().context("a temporary path is UTF-8")?;
-        assert_eq!(code(&["token", "ls", "--data", nothing]).await?, Some(1));
+        let said = async |arguments: &[&str]| -> Result<(Option<i32>, String)> {
+            let mut command = command(peer("PINFOLD_BIN")?);
+            let said = finish(command.args(arguments).env("PINFOLD_DATA", nothing), "pinfold").await?;
+            Ok((said.status.code(), said.stderr))
+        };
+        for (wrong, word) in WRONG {
+            let (code, text) = said(wrong).await?;
+            assert!(code == Some(2) && text.contains(word), "{wrong:?} ended with {code:?}: {text}");
+        }
+        let file = place.path().join("pinfold.toml");
+        std::fs::write(&file, "apy = 1")?;
+        let file = file.to_str().context("a temporary path is UTF-8")?;
+        assert_eq!(said(&["up", "--config", file]).await?.0, Some(2));
+        assert_eq!(said(&["--help"]).await?.0, Some(0));
+        assert_eq!(said(&["token", "ls"]).await?.0, Some(1));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_new_account_may_store_what_free_quota_says() {
+    test(async |place| {
+        let file = place.path().join("pinfold.toml");
+        std::fs::write(&file, "free-quota = \"50GB\"")?;
+        let file = file.to_str().context("a temporary path is UTF-8")?;
+        let pinfold = Pinfold::up(place, "pinfold", &["--migrate"]).await?;
+        let said =
+            pinfold.run(&["account", "create", "ann", "--config", file]).await?.success("account create")?;
+        assert!(said.stderr.contains("50.0 GB"), "{}", said.stderr);
+        pinfold.run(&["account", "create", "bob", "--quota", "1MB"]).await?.success("account create")?;
+        let accounts = json(&pinfold, &["account", "ls"]).await?;
+        let quotas: Vec<_> = accounts.as_array().context("a list")?.iter().map(|row| &row["quota"]).collect();
+        assert_eq!(quotas, [&json!(20_000_000_000_u64), &json!(50_000_000_000_u64), &json!(1_000_000)]);
         Ok(())
     });
 }

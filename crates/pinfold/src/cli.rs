@@ -7,6 +7,7 @@
 mod manage;
 mod node;
 mod tls;
+mod values;
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
@@ -14,13 +15,17 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use url::Url;
 
-use self::tls::TlsArgs;
 pub(crate) use self::{
     manage::{
         AccountCommand, BackupArgs, CheckArgs, DenylistCommand, MigrateArgs, PinArgs, PinCommand,
         QueueCommand, RestoreArgs, TokenCommand,
     },
     node::{NetworkName, NodeArgs, NodeCommand, NodeRunArgs, Switch},
+    values::DatabaseChoice,
+};
+use self::{
+    tls::TlsArgs,
+    values::{DatabaseChoice as Choice, duration},
 };
 
 /// Keeps IPFS files when your own machine is off: a pinning service and its
@@ -85,7 +90,7 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// Bring the database to this version
     Migrate(MigrateArgs),
-    /// Recount the database and reread the block store; says what to do
+    /// Check the configuration, the database, the block store and reachability; says what to do
     Check(CheckArgs),
     /// Print a completion script for a shell
     Completions {
@@ -105,13 +110,8 @@ pub(crate) struct DataArgs {
     /// Folder for everything that is kept
     #[arg(long, env = "PINFOLD_DATA", default_value_os_t = crate::config::default_data(), value_name = "DIR")]
     pub(crate) data: PathBuf,
-    /// PostgreSQL as postgres://…; without it SQLite in the data folder. A URL with a password belongs
-    /// into the environment, the configuration file or --database-file
-    #[arg(long, env = "PINFOLD_DATABASE", hide_env_values = true, value_name = "URL")]
-    pub(crate) database: Option<String>,
-    /// File that holds the database's URL
-    #[arg(long, env = "PINFOLD_DATABASE_FILE", conflicts_with = "database", value_name = "FILE")]
-    pub(crate) database_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) database: Choice,
     /// File with the secret that seals the token keys; default: `secret` in the data folder
     #[arg(long, env = "PINFOLD_SECRET_FILE", value_name = "FILE")]
     pub(crate) secret_file: Option<PathBuf>,
@@ -143,9 +143,6 @@ pub(crate) struct ServiceCommand {
     /// Durable copies before a pin is `pinned`, and copies aimed for
     #[arg(long, env = "PINFOLD_REPLICAS", default_value = "2/3", value_name = "MIN/TARGET")]
     pub(crate) replicas: Replicas,
-    /// Bring the database to this version before serving
-    #[arg(long, env = "PINFOLD_MIGRATE")]
-    pub(crate) migrate: bool,
 }
 
 /// What `up` and `service` share.
@@ -161,13 +158,15 @@ pub(crate) struct ServiceArgs {
     pub(crate) metrics: Option<SocketAddr>,
     /// Send traces of requests to this OpenTelemetry collector, by OTLP over HTTP, such as
     /// http://127.0.0.1:4318
-    #[arg(long, env = "PINFOLD_OTLP", hide_env_values = true, value_name = "URL")]
+    #[arg(long, env = "PINFOLD_OTLP", hide_env_values = true, value_name = "URL",
+          value_parser = values::http_url)]
     pub(crate) otlp: Option<Url>,
     /// The endpoint as users reach it, such as https://pins.example.org
-    #[arg(long, env = "PINFOLD_PUBLIC_URL", value_name = "URL")]
+    #[arg(long, env = "PINFOLD_PUBLIC_URL", value_name = "URL", value_parser = values::endpoint)]
     pub(crate) public_url: Option<String>,
     /// Addresses or networks of proxies whose X-Forwarded-For is believed
-    #[arg(long, env = "PINFOLD_TRUSTED_PROXY", value_delimiter = ',', value_name = "NETWORK")]
+    #[arg(long, env = "PINFOLD_TRUSTED_PROXY", value_delimiter = ',', value_name = "NETWORK",
+          value_parser = values::network)]
     pub(crate) trusted_proxy: Vec<String>,
     /// How long a copy may be unreachable before another is made
     #[arg(long, env = "PINFOLD_REPAIR_AFTER", default_value = "4h", value_name = "TIME", value_parser = duration)]
@@ -188,8 +187,12 @@ pub(crate) struct ServiceArgs {
     #[arg(long, env = "PINFOLD_DENYLIST", value_name = "FILE")]
     pub(crate) denylist: Option<PathBuf>,
     /// Peer ids of the operator's own nodes, whose word settles a pin
-    #[arg(long, env = "PINFOLD_OPERATOR_NODE", value_delimiter = ',', value_name = "PEER_ID")]
+    #[arg(long, env = "PINFOLD_OPERATOR_NODE", value_delimiter = ',', value_name = "PEER_ID",
+          value_parser = values::peer_id)]
     pub(crate) operator_node: Vec<String>,
+    /// Bring the database to this version before serving; `up` always does
+    #[arg(long, env = "PINFOLD_MIGRATE")]
+    pub(crate) migrate: bool,
     /// Log every request
     #[arg(long, env = "PINFOLD_ACCESS_LOG", default_value = "on", value_name = "on|off")]
     pub(crate) access_log: Switch,
@@ -247,10 +250,6 @@ impl FromStr for Replicas {
             )),
         }
     }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}; write 90s, 15m, 4h or 30d"))
 }
 
 #[cfg(test)]

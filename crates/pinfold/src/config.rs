@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, ffi::OsString, path::PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::{Arg, Command, CommandFactory, FromArgMatches};
 
-use crate::cli::Cli;
+use crate::{cli::Cli, usage::Usage};
 
 /// The platform's data folder for Pinfold.
 pub(crate) fn default_data() -> PathBuf {
@@ -31,7 +31,7 @@ pub(crate) fn parse() -> Result<Cli> {
             let text = std::fs::read_to_string(&path)
                 .with_context(|| format!("cannot read the configuration {}", path.display()))?;
             lay_beneath(Cli::command(), &text)
-                .with_context(|| format!("in the configuration {}", path.display()))?
+                .map_err(|error| Usage(format!("in the configuration {}: {error:#}", path.display())))?
         }
         None => Cli::command(),
     };
@@ -123,6 +123,35 @@ mod tests {
         assert_eq!(api(&parse(file, &["pinfold", "up"])), ("127.0.0.1:1".into(), 2));
         assert_eq!(api(&parse(file, &["pinfold", "up", "--api", "127.0.0.1:2"])), ("127.0.0.1:2".into(), 2));
         assert_eq!(api(&parse("", &["pinfold", "up"])), ("127.0.0.1:8070".into(), 1));
+    }
+
+    fn database(config: &str, args: &[&str]) -> crate::cli::DatabaseChoice {
+        match parse(config, &[&["pinfold", "up"], args].concat()).command {
+            crate::cli::Command::Up(up) => up.data.database,
+            other => panic!("not up: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_nearest_name_of_the_database_counts() {
+        use crate::cli::DatabaseChoice::{File, Sqlite, Url};
+        let (by_url, by_file) = ("database = \"postgres://file\"", "database-file = \"file\"");
+        assert_eq!(database("", &[]), Sqlite);
+        assert_eq!(database(by_url, &[]), Url("postgres://file".into()));
+        assert_eq!(database(by_url, &["--database-file", "flag"]), File("flag".into()));
+        assert_eq!(database(by_file, &["--database", "postgres://flag"]), Url("postgres://flag".into()));
+        assert_eq!(database(by_url, &["--database", "postgres://flag"]), Url("postgres://flag".into()));
+    }
+
+    #[test]
+    fn flags_without_a_value_are_keys_too() {
+        let migrate = |config: &str, args: &[&str]| match parse(config, args).command {
+            crate::cli::Command::Service(service) => service.service.migrate,
+            other => panic!("not service: {other:?}"),
+        };
+        assert!(migrate("migrate = true", &["pinfold", "service"]));
+        assert!(!migrate("migrate = false", &["pinfold", "service"]));
+        assert!(migrate("migrate = false", &["pinfold", "service", "--migrate"]));
     }
 
     #[test]

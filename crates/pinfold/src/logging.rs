@@ -2,12 +2,13 @@
 
 use std::io::{IsTerminal, stderr};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
     cli::{Global, LogFormat},
     traces::Traces,
+    usage::Usage,
 };
 
 /// What is too chatty at `info`, and the spans that are for traces alone.
@@ -18,8 +19,9 @@ const QUIET: &str = "libp2p=warn,fjall=warn,lsm_tree=warn,hyper=warn,rustls_acme
 /// # Errors
 /// When `--log-level` is not a level or a filter.
 pub(crate) fn start(global: &Global, traces: Option<&Traces>) -> Result<()> {
-    let filter = EnvFilter::try_new(format!("{QUIET},{}", global.log_level)).with_context(|| {
-        format!("--log-level {:?} is neither a level such as info nor a filter", global.log_level)
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", global.log_level)).map_err(|error| {
+        let level = &global.log_level;
+        Usage(format!("--log-level {level:?} is neither a level such as info nor a filter: {error}"))
     })?;
     let lines = tracing_subscriber::fmt::layer().with_writer(stderr);
     let lines = match global.log_format {

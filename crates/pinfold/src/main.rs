@@ -6,19 +6,23 @@ mod commands;
 mod config;
 mod logging;
 mod traces;
+mod usage;
 
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result};
 
-use self::traces::Traces;
+use self::{traces::Traces, usage::Usage};
 
 fn main() -> ExitCode {
     match run() {
         Ok(code) => code,
         Err(error) => {
             eprintln!("pinfold: {}", commands::printable(&format!("{error:#}")));
-            ExitCode::FAILURE
+            match error.downcast_ref::<Usage>() {
+                Some(_) => usage::STATUS.into(),
+                None => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use opentelemetry::{KeyValue, trace::TracerProvider};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
@@ -22,6 +22,8 @@ use tracing::Subscriber;
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 use url::Url;
 
+use crate::usage::wrong_usage;
+
 /// Where collectors take traces, below the URL that is given without a path.
 const PATH: &str = "v1/traces";
 /// Spans that wait to be sent; more are dropped. About 2 MiB.
@@ -30,8 +32,11 @@ const QUEUE: usize = 4_096;
 const BATCH: usize = 512;
 /// Between two messages while there is little to send.
 const DELAY: Duration = Duration::from_secs(5);
-/// How long a collector may take for a message, and for the last one at the end.
+/// How long a collector may take for a message.
 const SEND_TIME: Duration = Duration::from_secs(5);
+/// How long it may take for the last ones at the end: what is left of the ten
+/// seconds in which the process stops.
+const LAST_TIME: Duration = Duration::from_millis(1_500);
 /// The longest answer of a collector that is read.
 const MAX_ANSWER: usize = 64 << 10;
 
@@ -83,9 +88,9 @@ impl Traces {
             }))
     }
 
-    /// Sends what is left. Blocks, [`SEND_TIME`] at most.
+    /// Sends what is left. Blocks, [`LAST_TIME`] at most.
     pub(crate) fn stop(self) {
-        if let Err(error) = self.provider.shutdown_with_timeout(SEND_TIME) {
+        if let Err(error) = self.provider.shutdown_with_timeout(LAST_TIME) {
             tracing::warn!(%error, "the last traces were not sent");
         }
     }
@@ -94,7 +99,7 @@ impl Traces {
 /// The URL that messages are posted to.
 fn endpoint(collector: &Url) -> Result<String> {
     if !matches!(collector.scheme(), "http" | "https") {
-        bail!("--otlp {collector} is not the URL of a collector, such as http://127.0.0.1:4318");
+        wrong_usage!("--otlp {collector} is not the URL of a collector, such as http://127.0.0.1:4318");
     }
     let mut url = collector.clone();
     if url.path() == "/" {

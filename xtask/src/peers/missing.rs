@@ -104,11 +104,15 @@ fn variables(text: &str, modules: &[(String, String)]) -> BTreeSet<String> {
     found
 }
 
-/// Whether a text has a path through the module.
+/// Whether a text names the module in what it imports from the tests' library.
 fn uses(text: &str, module: &str) -> bool {
-    let path = format!("{module}::");
-    text.match_indices(&path)
-        .any(|(at, _)| !text[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_'))
+    let imports = ["use crate::", "use pinfold_e2e::"].iter().flat_map(|start| text.split(start).skip(1));
+    imports.filter_map(|import| import.split(';').next()).any(|import| names(import, module))
+}
+
+fn names(import: &str, module: &str) -> bool {
+    let within = |before: &str| before.ends_with(|last: char| last.is_alphanumeric() || last == '_');
+    import.match_indices(&format!("{module}::")).any(|(at, _)| !within(&import[..at]))
 }
 
 fn read(path: &Path) -> Result<String> {
@@ -122,12 +126,12 @@ mod tests {
     #[test]
     fn a_file_needs_what_it_and_its_modules_read() {
         let modules =
-            [("kubo", "peer(\"PINFOLD_E2E_KUBO\")"), ("scenario", "crate::kubo::Kubo"), ("wait", "")];
+            [("kubo", "peer(\"PINFOLD_E2E_KUBO\")"), ("scenario", "use crate::{kubo::Kubo};"), ("wait", "")];
         let modules = modules.map(|(name, text)| (name.to_owned(), text.to_owned()));
         let needs = |text: &str| variables(text, &modules).into_iter().collect::<Vec<_>>();
-        assert_eq!(needs("use pinfold_e2e::{scenario::FETCH, wait::eventually}"), ["PINFOLD_E2E_KUBO"]);
+        assert_eq!(needs("use pinfold_e2e::{scenario::FETCH, wait::eventually};"), ["PINFOLD_E2E_KUBO"]);
         assert_eq!(needs("peer(\"PINFOLD_E2E_PEBBLE\")"), ["PINFOLD_E2E_PEBBLE"]);
-        assert!(needs("use pinfold_e2e::wait::eventually; mykubo::x").is_empty());
+        assert!(needs("use pinfold_e2e::{wait::eventually, mykubo::x}; use std::kubo::x;").is_empty());
     }
 
     #[test]

@@ -5,7 +5,12 @@ use std::{path::PathBuf, time::Duration};
 use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 
-use super::{DataArgs, duration};
+use pinfold_service::db::Scope;
+
+use super::{
+    DataArgs,
+    values::{duration, endpoint, scope},
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
@@ -20,8 +25,9 @@ pub(crate) enum TokenCommand {
         #[arg(long, default_value = crate::commands::DEFAULT_ACCOUNT, value_name = "ACCOUNT")]
         account: String,
         /// What it may do
-        #[arg(long, default_value = "pins:read,pins:write", value_delimiter = ',', value_name = "SCOPES")]
-        scope: Vec<String>,
+        #[arg(long, default_value = "pins:read,pins:write", value_delimiter = ',', value_name = "SCOPES",
+              value_parser = scope)]
+        scope: Vec<Scope>,
         /// When it ends, such as 30d
         #[arg(long, value_name = "TIME", value_parser = duration)]
         expires: Option<Duration>,
@@ -44,6 +50,15 @@ pub(crate) enum TokenCommand {
         /// Its id, from `token ls`
         id: uuid::Uuid,
     },
+    /// Sign new tokens with a new key; tokens of older keys stay valid until they are revoked
+    Rotate {
+        #[command(flatten)]
+        data: DataArgs,
+        /// The secret file is lost, or another was put in its place: make one where there is none, and
+        /// end every token. Services must be started again
+        #[arg(long)]
+        lost_secret: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -54,9 +69,12 @@ pub(crate) enum AccountCommand {
         data: DataArgs,
         /// Its name
         name: String,
-        /// What it may store
-        #[arg(long, default_value = "20GB", value_name = "SIZE")]
-        quota: ByteSize,
+        /// What it may store; by default as --free-quota says
+        #[arg(long, value_name = "SIZE")]
+        quota: Option<ByteSize>,
+        /// What a new account may store where nothing else is said
+        #[arg(long, env = "PINFOLD_FREE_QUOTA", default_value = "20GB", value_name = "SIZE")]
+        free_quota: ByteSize,
     },
     /// List accounts with what they use
     Ls {
@@ -99,6 +117,17 @@ pub(crate) enum AccountCommand {
         #[arg(long)]
         yes: bool,
     },
+    /// List what operators did, newest first
+    Audit {
+        #[command(flatten)]
+        data: DataArgs,
+        /// At most so many
+        #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        limit: u32,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print an account's pins, one JSON object a line
     Export {
         #[command(flatten)]
@@ -117,7 +146,8 @@ pub(crate) struct PinArgs {
         global = true,
         env = "PINFOLD_ENDPOINT",
         default_value = "http://127.0.0.1:8070",
-        value_name = "URL"
+        value_name = "URL",
+        value_parser = endpoint
     )]
     pub(crate) endpoint: String,
     /// File that holds the access token
@@ -237,11 +267,19 @@ pub(crate) struct BackupArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["file", "after_postgres", "confirm"])))]
 pub(crate) struct RestoreArgs {
     #[command(flatten)]
     pub(crate) data: DataArgs,
-    /// The backup
-    pub(crate) file: PathBuf,
+    /// The backup; the secret that seals its token keys is taken from FILE.secret where that exists
+    pub(crate) file: Option<PathBuf>,
+    /// PostgreSQL was restored with its own tools: say so before any service starts
+    #[arg(long)]
+    pub(crate) after_postgres: bool,
+    /// Let nodes delete what they hold and the restored database does not know; the service must run, and
+    /// all live nodes must have said what they hold
+    #[arg(long)]
+    pub(crate) confirm: bool,
 }
 
 #[derive(Debug, Args)]

@@ -4,8 +4,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
 use clap::{Args, Subcommand, ValueEnum};
+use libp2p::Multiaddr;
+use url::Url;
 
-use super::duration;
+use super::values::{duration, endpoint, http_url};
 
 /// What `up` and `node run` share.
 #[derive(Clone, Debug, Args)]
@@ -24,22 +26,23 @@ pub(crate) struct NodeArgs {
         value_delimiter = ',',
         value_name = "MULTIADDR"
     )]
-    pub(crate) swarm: Vec<String>,
+    pub(crate) swarm: Vec<Multiaddr>,
     /// Multiaddrs told to others instead of those listened on
     #[arg(long, env = "PINFOLD_ANNOUNCE", value_delimiter = ',', value_name = "MULTIADDR")]
-    pub(crate) announce: Vec<String>,
+    pub(crate) announce: Vec<Multiaddr>,
     /// The public IPFS network to look for content in
     #[arg(long, env = "PINFOLD_NETWORK", default_value = "amino", value_name = "NETWORK")]
     pub(crate) network: NetworkName,
     /// Peers to join the network through, instead of the built-in ones
     #[arg(long, env = "PINFOLD_BOOTSTRAP", value_delimiter = ',', value_name = "MULTIADDR")]
-    pub(crate) bootstrap: Vec<String>,
+    pub(crate) bootstrap: Vec<Multiaddr>,
     /// Delegated routers to ask for providers
-    #[arg(long, env = "PINFOLD_ROUTER", value_delimiter = ',', value_name = "URL")]
-    pub(crate) router: Vec<String>,
+    #[arg(long, env = "PINFOLD_ROUTER", value_delimiter = ',', value_name = "URL", value_parser = http_url)]
+    pub(crate) router: Vec<Url>,
     /// Trustless gateways to fetch from when no peer has a block
-    #[arg(long, env = "PINFOLD_HTTP_GATEWAY", value_delimiter = ',', value_name = "URL")]
-    pub(crate) http_gateway: Vec<String>,
+    #[arg(long, env = "PINFOLD_HTTP_GATEWAY", value_delimiter = ',', value_name = "URL",
+          value_parser = http_url)]
+    pub(crate) http_gateway: Vec<Url>,
     /// Disk space that the node may use
     #[arg(long, env = "PINFOLD_CAPACITY", default_value = "100GB", value_name = "SIZE")]
     pub(crate) capacity: ByteSize,
@@ -89,7 +92,7 @@ pub(crate) struct NodeRunArgs {
     #[arg(long, env = "PINFOLD_DATA", default_value_os_t = crate::config::default_data(), value_name = "DIR")]
     pub(crate) data: PathBuf,
     /// The service's endpoint; remembered in the data folder
-    #[arg(long, env = "PINFOLD_SERVICE", value_name = "URL")]
+    #[arg(long, env = "PINFOLD_SERVICE", value_name = "URL", value_parser = endpoint)]
     pub(crate) service: Option<String>,
     /// Let this machine dial private and loopback addresses, where the service wants it too
     #[arg(long, env = "PINFOLD_ALLOW_PRIVATE_ADDRESSES", default_value = "off", value_name = "on|off")]

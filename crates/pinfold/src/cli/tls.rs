@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use pinfold_service::Tls;
 
 use super::DataArgs;
+use crate::usage::wrong_usage;
 
 /// Let's Encrypt.
 const DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -47,17 +48,21 @@ impl TlsArgs {
             (Some(certificate), Some(key), true) => {
                 Ok(Some(Tls::Files { certificate: certificate.clone(), key: key.clone() }))
             }
-            (Some(_), None, _) => bail!("--tls-cert needs its private key: name it with --tls-key FILE"),
-            (None, Some(_), _) => bail!("--tls-key needs its certificate: name it with --tls-cert FILE"),
+            (Some(_), None, _) => {
+                wrong_usage!("--tls-cert needs its private key: name it with --tls-key FILE")
+            }
+            (None, Some(_), _) => {
+                wrong_usage!("--tls-key needs its certificate: name it with --tls-cert FILE")
+            }
             (Some(_), Some(_), false) => {
-                bail!("--tls-cert and --tls-acme are two ways to the same certificate; leave one out")
+                wrong_usage!("--tls-cert and --tls-acme are two ways to the same certificate; leave one out")
             }
         }
     }
 
     fn acme(&self, data: &DataArgs) -> Result<Tls> {
         if !self.tls_acme_directory.starts_with("https://") {
-            bail!("--tls-acme-directory {:?} is not an https:// URL", self.tls_acme_directory);
+            wrong_usage!("--tls-acme-directory {:?} is not an https:// URL", self.tls_acme_directory);
         }
         let url = |contact: &String| match contact.contains(':') {
             true => contact.clone(),

@@ -1,43 +1,52 @@
 //! `pinfold account`: whose pins they are, and how much they may hold.
 
-use anyhow::{Context, Result, bail};
-use pinfold_service::db::{Account, Database};
+use anyhow::{Context, Result};
+use pinfold_service::db::{Account, Database, Deed};
 use serde_json::{Value, json};
 
 use super::{data, print_table, time};
-use crate::cli::{AccountCommand, DataArgs};
+use crate::{
+    cli::{AccountCommand, DataArgs},
+    usage::wrong_usage,
+};
 
 /// Accounts or pins read at once.
 const PART: u32 = 1_000;
 
 pub(crate) async fn run(command: AccountCommand) -> Result<()> {
     match command {
-        AccountCommand::Create { data, name, quota } => {
+        AccountCommand::Create { data, name, quota, free_quota } => {
+            let quota = quota.unwrap_or(free_quota);
             let database = data.open().await?;
             let account = database
                 .create_account(&name, Some(quota.as_u64()))
                 .await
                 .with_context(|| format!("cannot make the account {name:?}"))?;
-            data::audit(&database, "account.create", &name, quota.to_string()).await?;
+            data::audit(&database, "account.create", &name, quota.display().si().to_string()).await?;
             database.close().await;
             eprintln!(
-                "The account {:?} may store {quota}; `pinfold token create --account` makes its tokens.",
-                account.name
+                "The account {:?} may store {}; `pinfold token create --account` makes its tokens.",
+                account.name,
+                quota.display().si()
             );
             Ok(())
         }
         AccountCommand::Ls { data, json } => list(&data, json).await,
         AccountCommand::Quota { data, name, size } => {
-            change(&data, &name, "account.quota", size.to_string(), async |database, account| {
-                Ok(database.set_quota(account.id, size.as_u64()).await?)
-            })
+            change(
+                &data,
+                &name,
+                "account.quota",
+                size.display().si().to_string(),
+                async |database, account| Ok(database.set_quota(account.id, size.as_u64()).await?),
+            )
             .await
         }
         AccountCommand::Disable { data, name } => disable(&data, &name, true).await,
         AccountCommand::Enable { data, name } => disable(&data, &name, false).await,
         AccountCommand::Rm { data, name, yes } => {
             if !yes {
-                bail!(
+                wrong_usage!(
                     "removing {name:?} deletes its pins; repeat with --yes, or `pinfold account disable` keeps them"
                 );
             }
@@ -46,6 +55,7 @@ pub(crate) async fn run(command: AccountCommand) -> Result<()> {
             })
             .await
         }
+        AccountCommand::Audit { data, limit, json } => audit(&data, limit, json).await,
         AccountCommand::Export { data, name } => export(&data, &name).await,
     }
 }
@@ -89,6 +99,22 @@ async fn list(data: &DataArgs, as_json: bool) -> Result<()> {
     let columns =
         ["name", "quota", "used", "reserved", "queued", "pinning", "pinned", "failed", "disabled", "created"];
     print_table(&columns, &rows, as_json)
+}
+
+async fn audit(data: &DataArgs, limit: u32, as_json: bool) -> Result<()> {
+    let database = data.open().await?;
+    let row = |deed: &Deed| {
+        json!({
+            "at": time(Some(deed.at)),
+            "actor": deed.actor,
+            "action": deed.action,
+            "subject": deed.subject,
+            "detail": deed.detail,
+        })
+    };
+    let rows: Vec<Value> = database.deeds(i64::MAX, limit).await?.iter().map(row).collect();
+    database.close().await;
+    print_table(&["at", "actor", "action", "subject", "detail"], &rows, as_json)
 }
 
 fn row(account: &Account) -> Value {

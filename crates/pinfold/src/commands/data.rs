@@ -8,7 +8,10 @@ use pinfold_service::{
     tokens::{Keyring, Secret},
 };
 
-use crate::cli::DataArgs;
+use crate::{
+    cli::{DataArgs, DatabaseChoice},
+    usage::wrong_usage,
+};
 
 /// The database in a data folder.
 const DATABASE_FILE: &str = "pinfold.db";
@@ -20,18 +23,15 @@ const ACTOR: &str = "command line";
 impl DataArgs {
     /// Where the database is.
     pub(crate) fn location(&self) -> Result<Location> {
-        let url = match (&self.database, &self.database_file) {
-            (Some(url), _) => Some(url.clone()),
-            (None, Some(file)) => Some(read_line(file)?),
-            (None, None) => None,
+        let url = match &self.database {
+            DatabaseChoice::Sqlite => return Ok(Location::Sqlite(self.data.join(DATABASE_FILE))),
+            DatabaseChoice::Url(url) => url.clone(),
+            DatabaseChoice::File(file) => read_line(file)?,
         };
-        match url {
-            None => Ok(Location::Sqlite(self.data.join(DATABASE_FILE))),
-            Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
-                Ok(Location::Postgres(url))
-            }
-            Some(_) => bail!("the database's URL does not begin with postgres://; leave it out for SQLite"),
+        if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
+            wrong_usage!("the database's URL does not begin with postgres://; leave it out for SQLite");
         }
+        Ok(Location::Postgres(url))
     }
 
     /// Settings of the database with the service's defaults.
@@ -65,10 +65,16 @@ impl DataArgs {
 
     /// The keys that sign tokens.
     pub(crate) async fn keyring(&self, database: &Database) -> Result<Keyring> {
-        let path = self.secret_path();
-        let secret = Secret::read(&path)
-            .with_context(|| format!("cannot read the secret {}; --secret-file names it", path.display()))?;
-        Ok(Keyring::open(database.clone(), secret).await?)
+        Ok(Keyring::open(database.clone(), self.secret()?).await?)
+    }
+
+    /// The secret that sealed the keys in the database.
+    pub(crate) fn secret(&self) -> Result<Secret> {
+        Secret::read(&self.secret_path()).context(
+            "the database has token keys, and the secret that sealed them is not here: put it there (a backup \
+             has it beside it, as FILE.secret), or name it with --secret-file; where it is lost, \
+             `pinfold token rotate --lost-secret` ends all tokens and begins anew",
+        )
     }
 }
 

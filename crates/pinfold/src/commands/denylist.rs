@@ -18,7 +18,7 @@ pub(crate) async fn run(command: DenylistCommand) -> Result<()> {
     match command {
         DenylistCommand::Add { data, rule } => {
             let new = checked(&rule)?;
-            add(&data.open().await?, "denylist add", new).await
+            add(&data.open().await?, "denylist.add", new).await
         }
         DenylistCommand::Rm { data, rule } => remove(&data.open().await?, rule.trim()).await,
         DenylistCommand::Ls { data, json } => {
@@ -29,7 +29,7 @@ pub(crate) async fn run(command: DenylistCommand) -> Result<()> {
         }
         DenylistCommand::Import { data, file } => {
             let new = checked(&read(&file)?)?;
-            add(&data.open().await?, "denylist import", new).await
+            add(&data.open().await?, "denylist.import", new).await
         }
     }
 }
@@ -61,7 +61,7 @@ async fn remove(database: &Database, rule: &str) -> Result<()> {
     if !database.remove_denylist_rule(rule).await? {
         bail!("there is no rule {rule:?} in the database; `pinfold denylist ls` lists them");
     }
-    audit(database, "denylist rm", rule, String::new()).await?;
+    audit(database, "denylist.rm", rule, String::new()).await?;
     database.close().await;
     Ok(())
 }

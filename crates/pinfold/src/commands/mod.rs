@@ -1,9 +1,10 @@
 //! One module per command.
 
 mod account;
+mod backup;
+mod check;
 mod data;
 mod denylist;
-mod maintain;
 mod pin;
 mod queue;
 mod serve;
@@ -32,10 +33,10 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
         Command::Pin(args) => return pin::run(args).await,
         Command::Denylist(command) => denylist::run(command).await?,
         Command::Queue(command) => queue::run(command).await?,
-        Command::Backup(args) => maintain::backup(args).await?,
-        Command::Restore(args) => maintain::restore(args).await?,
-        Command::Migrate(args) => maintain::migrate(args).await?,
-        Command::Check(args) => return maintain::check(args).await,
+        Command::Backup(args) => backup::backup(args).await?,
+        Command::Restore(args) => backup::restore(args).await?,
+        Command::Migrate(args) => backup::migrate(args).await?,
+        Command::Check(args) => return check::check(args).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "pinfold", &mut std::io::stdout());
         }

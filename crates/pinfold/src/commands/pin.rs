@@ -1,7 +1,7 @@
 //! `pinfold pin`: a client of any Pinning Service API endpoint.
 
 use std::{
-    io::{BufRead, BufReader, IsTerminal, Read, stderr},
+    io::{BufRead, BufReader, Read},
     path::Path,
     process::ExitCode,
     time::Duration,
@@ -14,7 +14,10 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::printable;
-use crate::cli::{PinArgs, PinCommand};
+use crate::{
+    cli::{PinArgs, PinCommand},
+    usage::wrong_usage,
+};
 
 /// How often a waiting `pin add` asks.
 const POLL: Duration = Duration::from_millis(500);
@@ -103,10 +106,9 @@ impl Endpoint {
             .parse()
             .with_context(|| format!("--endpoint {:?} is not a URL", args.endpoint))?;
         pins.set_query(None);
-        let path = args
-            .token_file
-            .as_ref()
-            .context("name the file that holds the access token with --token-file")?;
+        let Some(path) = &args.token_file else {
+            wrong_usage!("name the file that holds the access token with --token-file");
+        };
         let token = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the access token {}", path.display()))?;
         let client = Client::builder().timeout(REQUEST_TIMEOUT).build()?;
@@ -140,7 +142,7 @@ impl Endpoint {
         let mut shown = String::new();
         while !matches!(pin.status.as_str(), "pinned" | "failed") {
             let line = format!("{} {}", pin.status, pin.details);
-            if line != shown && stderr().is_terminal() {
+            if line != shown {
                 eprintln!("{}", printable(&line));
                 shown = line;
             }

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use pinfold_service::db::{Database, QueueEntry};
 use serde_json::{Value, json};
 
-use super::{print_table, time};
+use super::{data, print_table, time};
 use crate::cli::QueueCommand;
 
 /// Entries read at once.
@@ -35,6 +35,8 @@ pub(crate) async fn run(command: QueueCommand) -> Result<()> {
             for content in &wanted {
                 database.retry(*content).await?;
             }
+            let subject = cid.as_deref().unwrap_or("all");
+            data::audit(&database, "queue.retry", subject, format!("{} contents", wanted.len())).await?;
             database.close().await;
             eprintln!("{} contents are tried again now", wanted.len());
             Ok(())

@@ -4,6 +4,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -42,13 +43,14 @@ pub(crate) struct Mode {
 
 /// Opens the database and starts a service on it.
 pub(crate) async fn start(data: &DataArgs, args: &ServiceArgs, mode: Mode) -> Result<Running> {
-    let database =
-        Database::open(database_settings(data, args, &mode)?).await.context("cannot open the database")?;
-    let path = data.secret_path();
-    let secret = if mode.make_secret { Secret::read_or_make(&path) } else { Secret::read(&path) };
-    let secret = secret.with_context(|| format!("cannot read the secret {}", path.display()))?;
-    let keyring = Keyring::open(database.clone(), secret).await?;
+    // What is wrong with the flags is said before anything is made.
+    let (own, make_secret) = (database_settings(data, args, &mode)?, mode.make_secret);
     let settings = service_settings(data, args, mode)?;
+    let database = Database::open(own).await.context("cannot open the database")?;
+    // A new secret opens none of the keys that are there already.
+    let make = make_secret && database.keys().await?.is_empty();
+    let secret = if make { Secret::read_or_make(&data.secret_path())? } else { data.secret()? };
+    let keyring = Keyring::open(database.clone(), secret).await?;
     let service = Service::start(settings, database.clone(), keyring.clone()).await?;
     Ok(Running { service, database, keyring })
 }
@@ -150,29 +152,67 @@ pub(crate) fn ready(lines: &[String]) {
     }
 }
 
+/// How long everything together may take to end. With [`crate::LAST_TASKS`] and
+/// the last traces that is less than the ten seconds that are promised.
+const STOP: Duration = Duration::from_secs(7);
+
+/// Ends all parts, at once and within one limit, however many hang.
+pub(crate) async fn stop(parts: impl Future<Output = ()>) {
+    if tokio::time::timeout(STOP, parts).await.is_err() {
+        tracing::warn!("not everything ended in time; what was acknowledged is on disk");
+    }
+}
+
 /// Waits for Ctrl-C or SIGTERM. A second one ends the process at once.
 pub(crate) async fn stop_signal() -> Result<()> {
-    one_signal().await?;
+    let mut signals = Signals::listen()?;
+    signals.next().await?;
     tracing::info!("stopping; a second signal stops at once");
-    tokio::spawn(async {
-        if one_signal().await.is_ok() {
+    tokio::spawn(async move {
+        if signals.next().await.is_ok() {
             std::process::exit(1);
         }
     });
     Ok(())
 }
 
+/// The signals that ask to stop. One listener hears them all: none is lost
+/// between the first and the second.
 #[cfg(unix)]
-async fn one_signal() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        result = tokio::signal::ctrl_c() => result.context("cannot listen for Ctrl-C"),
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn listen() -> Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?,
+        })
+    }
+
+    async fn next(&mut self) -> Result<()> {
+        tokio::select! {
+            heard = self.terminate.recv() => heard,
+            heard = self.interrupt.recv() => heard,
+        }
+        .context("signals cannot be heard any more")
     }
 }
 
 #[cfg(not(unix))]
-async fn one_signal() -> Result<()> {
-    tokio::signal::ctrl_c().await.context("cannot listen for Ctrl-C")
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn listen() -> Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) -> Result<()> {
+        tokio::signal::ctrl_c().await.context("cannot listen for Ctrl-C")
+    }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use pinfold_service::{
     db::{Scope, Token},
-    tokens::{self, TokenRequest},
+    tokens::{self, Keyring, Secret, TokenRequest},
 };
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ use crate::cli::{DataArgs, TokenCommand};
 pub(crate) async fn run(command: TokenCommand) -> Result<()> {
     match command {
         TokenCommand::Create { data, name, account, scope, expires } => {
-            create(&data, name, &account, &scope, expires).await
+            create(&data, name, &account, scope, expires).await
         }
         TokenCommand::Ls { data, account, json } => list(&data, account.as_deref(), json).await,
         TokenCommand::Revoke { data, id } => {
@@ -27,6 +27,7 @@ pub(crate) async fn run(command: TokenCommand) -> Result<()> {
             eprintln!("The token {id} is revoked: its next request is refused.");
             Ok(())
         }
+        TokenCommand::Rotate { data, lost_secret } => rotate(&data, lost_secret).await,
     }
 }
 
@@ -34,10 +35,9 @@ async fn create(
     data: &DataArgs,
     name: String,
     account: &str,
-    scopes: &[String],
+    scopes: Vec<Scope>,
     expires: Option<Duration>,
 ) -> Result<()> {
-    let scopes = scopes.iter().map(|word| scope(word)).collect::<Result<Vec<_>>>()?;
     let database = data.open().await?;
     let keyring = data.keyring(&database).await?;
     let account = data::account(&database, account).await?;
@@ -54,9 +54,20 @@ async fn create(
     Ok(())
 }
 
-fn scope(word: &str) -> Result<Scope> {
-    tokens::parse_scope(word)
-        .with_context(|| format!("{word:?} is not a scope; the scopes are pins:read, pins:write and admin"))
+async fn rotate(data: &DataArgs, lost_secret: bool) -> Result<()> {
+    let database = data.open().await?;
+    if lost_secret {
+        let secret = Secret::read_or_make(&data.secret_path())?;
+        Keyring::begin_anew(database.clone(), secret).await?;
+        data::audit(&database, "token.rotate", "lost secret", String::new()).await?;
+        eprintln!("Every token has ended. Start the services again, and make new tokens.");
+    } else {
+        data.keyring(&database).await?.rotate().await?;
+        data::audit(&database, "token.rotate", "", String::new()).await?;
+        eprintln!("New tokens are signed with a new key; those of the older ones stay valid until revoked.");
+    }
+    database.close().await;
+    Ok(())
 }
 
 async fn list(data: &DataArgs, account: Option<&str>, as_json: bool) -> Result<()> {

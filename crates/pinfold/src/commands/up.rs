@@ -2,13 +2,15 @@
 
 use std::{path::Path, time::Duration};
 
-use anyhow::{Context, Result, bail};
-use libp2p::Multiaddr;
+use anyhow::{Context, Result};
 use pinfold_node::{Node, identity::Identity};
 use url::Url;
 
 use super::serve::{self, Mode, Running};
-use crate::cli::{NetworkName, NodeArgs, NodeCommand, NodeRunArgs, ServiceCommand, UpArgs};
+use crate::{
+    cli::{NetworkName, NodeArgs, NodeCommand, NodeRunArgs, ServiceCommand, UpArgs},
+    usage::wrong_usage,
+};
 
 /// The node's folder in the data folder of `up`.
 const NODE_DIR: &str = "node";
@@ -38,7 +40,7 @@ pub(crate) async fn up(args: UpArgs) -> Result<()> {
     let own = serve::local(running.service.node_api_address());
     let service: Url = format!("http://{own}").parse().context("the API's own address")?;
     let provide = !private || !args.node.announce.is_empty();
-    let mut settings = node_settings(&args.node, &node_dir, service, provide)?;
+    let mut settings = node_settings(&args.node, &node_dir, service, provide);
     settings.network.allow_private_addresses = serve::allow_private(&args.service, private);
     let node = Node::start(settings).await?;
     if tokio::time::timeout(MEETING, node.introduced()).await.is_err() {
@@ -55,8 +57,10 @@ pub(crate) async fn up(args: UpArgs) -> Result<()> {
     }
     serve::ready(&lines);
     serve::stop_signal().await?;
-    node.shutdown().await;
-    running.stop().await;
+    serve::stop(async {
+        tokio::join!(node.shutdown(), running.stop());
+    })
+    .await;
     Ok(())
 }
 
@@ -65,7 +69,7 @@ pub(crate) async fn service(args: ServiceCommand) -> Result<()> {
     serve::make_private_dir(&args.data.data)?;
     let mode = Mode {
         replicas: args.replicas,
-        migrate: args.migrate,
+        migrate: args.service.migrate,
         make_secret: args.data.secret_file.is_none(),
         private: false,
         own_nodes: Vec::new(),
@@ -77,7 +81,7 @@ pub(crate) async fn service(args: ServiceCommand) -> Result<()> {
     lines.extend(metrics_line(&running));
     serve::ready(&lines);
     serve::stop_signal().await?;
-    running.stop().await;
+    serve::stop(running.stop()).await;
     Ok(())
 }
 
@@ -96,14 +100,14 @@ pub(crate) async fn node(command: NodeCommand) -> Result<()> {
 async fn run(args: NodeRunArgs) -> Result<()> {
     serve::make_private_dir(&args.data)?;
     let service = remembered_service(&args.data, args.service.as_deref())?;
-    let mut settings = node_settings(&args.node, &args.data, service, true)?;
+    let mut settings = node_settings(&args.node, &args.data, service, true);
     settings.network.allow_private_addresses = args.allow_private_addresses.is_on();
     let node = Node::start(settings).await?;
     let mut lines = vec!["Pinfold's node is up.".to_owned(), format!("  node      {}", node.peer_id())];
     lines.extend(node_lines(&node));
     serve::ready(&lines);
     serve::stop_signal().await?;
-    node.shutdown().await;
+    serve::stop(node.shutdown()).await;
     Ok(())
 }
 
@@ -114,7 +118,7 @@ fn remembered_service(data: &Path, named: Option<&str>) -> Result<Url> {
         Some(named) => named.to_owned(),
         None => match std::fs::read_to_string(&file) {
             Ok(text) => text.trim().to_owned(),
-            Err(_) => bail!("no service is named: give its endpoint with --service URL"),
+            Err(_) => wrong_usage!("no service is named: give its endpoint with --service URL"),
         },
     };
     let url: Url = text.parse().with_context(|| format!("--service {text:?} is not a URL"))?;
@@ -126,12 +130,7 @@ fn remembered_service(data: &Path, named: Option<&str>) -> Result<Url> {
 /// reads what is idle.
 const LEAST_RECLAIM_PAUSE: Duration = Duration::from_secs(1);
 
-fn node_settings(
-    args: &NodeArgs,
-    data: &Path,
-    service: Url,
-    provide: bool,
-) -> Result<pinfold_node::Settings> {
+fn node_settings(args: &NodeArgs, data: &Path, service: Url, provide: bool) -> pinfold_node::Settings {
     let mut settings = pinfold_node::Settings::new(data.to_owned(), service);
     settings.capacity_bytes = args.capacity.as_u64();
     settings.reclaim_delay = args.reclaim_after;
@@ -139,28 +138,18 @@ fn node_settings(
     settings.reclaim_every = settings.reclaim_every.min(args.reclaim_after).max(LEAST_RECLAIM_PAUSE);
     settings.gateway = Some(args.gateway);
     settings.gateway_domain.clone_from(&args.gateway_domain);
-    settings.http_gateways = urls(&args.http_gateway, "--http-gateway")?;
+    settings.http_gateways.clone_from(&args.http_gateway);
     let network = &mut settings.network;
-    network.listen = multiaddrs(&args.swarm, "--swarm")?;
-    network.announce = multiaddrs(&args.announce, "--announce")?;
-    network.bootstrap = multiaddrs(&args.bootstrap, "--bootstrap")?;
-    network.routers = urls(&args.router, "--router")?;
+    network.listen.clone_from(&args.swarm);
+    network.announce.clone_from(&args.announce);
+    network.bootstrap.clone_from(&args.bootstrap);
+    network.routers.clone_from(&args.router);
     network.provide = provide;
     network.public = match args.network {
         NetworkName::None => pinfold_node::net::PublicNetwork::None,
         NetworkName::Amino => pinfold_node::net::PublicNetwork::Amino,
     };
-    Ok(settings)
-}
-
-fn multiaddrs(texts: &[String], flag: &str) -> Result<Vec<Multiaddr>> {
-    let parse = |text: &String| text.parse().with_context(|| format!("{flag} {text:?} is not a multiaddr"));
-    texts.iter().map(parse).collect()
-}
-
-fn urls(texts: &[String], flag: &str) -> Result<Vec<Url>> {
-    let parse = |text: &String| text.parse().with_context(|| format!("{flag} {text:?} is not a URL"));
-    texts.iter().map(parse).collect()
+    settings
 }
 
 fn node_lines(node: &Node) -> Vec<String> {

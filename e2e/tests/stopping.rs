@@ -1,0 +1,71 @@
+//! How it stops: in time with work and clients that hang, and at once when it
+//! is asked twice.
+
+use anyhow::{Context, Result, ensure};
+use futures::StreamExt as _;
+use pinfold_e2e::{
+    api::client,
+    data,
+    kubo::Kubo,
+    pinfold::Pinfold,
+    place::Place,
+    scenario::{FETCH, remote_add},
+    test,
+    wait::eventually,
+};
+
+/// More than the buffers between a gateway and a client that does not read.
+const STUCK: usize = 24 << 20;
+/// Takes longer to fetch than a test waits to see it begun.
+const LARGE: usize = 96 << 20;
+
+/// A client that asked for a CAR and reads no more than its first bytes.
+async fn stuck(pinfold: &Pinfold, root: &str) -> Result<reqwest::Response> {
+    let url = format!("{}/ipfs/{root}?format=car", pinfold.gateway);
+    let mut answer = client()?.get(url).send().await?.error_for_status()?;
+    answer.chunk().await?.context("a CAR begins with its header")?;
+    Ok(answer)
+}
+
+async fn held(place: &Place) -> Result<(Pinfold, Kubo, String)> {
+    let pinfold = Pinfold::up(place, "pinfold", &[]).await?;
+    let origin = Kubo::start(place, "origin").await?;
+    origin.use_service(&pinfold).await?;
+    let root = origin.add(&data::bytes(1, STUCK), &[]).await?;
+    remote_add(&origin, &root, &[]).await?;
+    Ok((pinfold, origin, root))
+}
+
+#[test]
+fn it_stops_in_time_with_a_fetch_a_watcher_and_a_client_that_hangs() {
+    test(async |place| {
+        let (mut pinfold, origin, root) = held(place).await?;
+        let large = origin.add(&data::bytes(2, LARGE), &["--chunker=size-16384"]).await?;
+        remote_add(&origin, &large, &["--background"]).await?;
+        let api = pinfold.api()?;
+        let pin = api.list(&format!("cid={large}&status=queued,pinning")).await?.results.remove(0);
+        let url = format!("{}/api/v1/pins/{}/events", pinfold.endpoint, pin.requestid);
+        let watch = client()?.get(url).bearer_auth(&pinfold.token).send().await?.error_for_status()?;
+        let mut watch = watch.bytes_stream();
+        watch.next().await.context("the watcher is told how the pin is")??;
+        let _hanging = stuck(&pinfold, &root).await?;
+        let seen = eventually("the fetch to have begun", FETCH, async || {
+            let pin = api.get(&pin.requestid).await?;
+            let begun = pin.info.get("blocks").is_some_and(|blocks| blocks != "0");
+            Ok(begun.then_some(pin.status))
+        });
+        ensure!(seen.await? == "pinning", "the fetch was over before it could be stopped");
+        pinfold.stop().await
+    });
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    test(async |place| {
+        let (mut pinfold, _origin, root) = held(place).await?;
+        let _hanging = stuck(&pinfold, &root).await?;
+        let ended = pinfold.parts[0].stop_twice().await?;
+        ensure!(ended.code() == Some(1), "it ended with {ended}");
+        Ok(())
+    });
+}
