@@ -276,8 +276,18 @@ impl Pinfold {
     pub async fn run(&self, arguments: &[&str]) -> Result<Finished> {
         let mut all = arguments.to_vec();
         all.extend(self.location.iter().map(String::as_str));
+        let (api, gateway) = (address(&self.endpoint), address(&self.gateway));
+        if arguments.first() == Some(&"check") {
+            // Else it would look for whatever has the usual ports of this machine.
+            all.extend(["--api", api, "--gateway", gateway, "--swarm", "/ip4/127.0.0.1/tcp/0"]);
+        }
         run(&all).await
     }
+}
+
+/// Where a base URL's listener is.
+fn address(url: &str) -> &str {
+    url.strip_prefix("http://").unwrap_or(url)
 }
 
 /// What names a service's data to commands: its folder, and its database

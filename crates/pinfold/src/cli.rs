@@ -91,7 +91,7 @@ pub(crate) enum Command {
     /// Bring the database to this version
     Migrate(MigrateArgs),
     /// Check the configuration, the database, the block store and reachability; says what to do
-    Check(CheckArgs),
+    Check(Box<CheckArgs>),
     /// Print a completion script for a shell
     Completions {
         /// The shell

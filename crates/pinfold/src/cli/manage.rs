@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use pinfold_service::db::Scope;
 
 use super::{
-    DataArgs,
+    DataArgs, UpArgs,
     values::{duration, endpoint, scope},
 };
 
@@ -290,8 +290,9 @@ pub(crate) struct MigrateArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
+    /// The settings that are checked: those of `up`, and of `service` as far as it has them
     #[command(flatten)]
-    pub(crate) data: DataArgs,
+    pub(crate) up: UpArgs,
     /// Also reread every block and recompute its hash; `up` must not run
     #[arg(long)]
     pub(crate) blocks: bool,

@@ -36,7 +36,7 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
         Command::Backup(args) => backup::backup(args).await?,
         Command::Restore(args) => backup::restore(args).await?,
         Command::Migrate(args) => backup::migrate(args).await?,
-        Command::Check(args) => return check::check(args).await,
+        Command::Check(args) => return check::check(*args).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "pinfold", &mut std::io::stdout());
         }

@@ -168,6 +168,11 @@ pub(crate) struct Blocks {
     pub(crate) differences: Vec<String>,
 }
 
+/// Whether `up` has run with this data folder, and so a node with it.
+pub(crate) fn has_node(data: &Path) -> bool {
+    data.join(NODE_DIR).exists()
+}
+
 /// Rereads every block of the node in a data folder, which must not run, and
 /// recounts its references.
 pub(crate) async fn check_blocks(data: &Path) -> Result<Blocks> {

@@ -180,17 +180,7 @@ async fn a_schema_is_migrated_once_and_a_newer_one_refused(world: World) {
 }
 
 async fn set_version(world: &World, version: i64) {
-    let sql = format!("UPDATE schema_version SET version = {version}");
-    match &world.settings.location {
-        Location::Sqlite(file) => rusqlite::Connection::open(file).unwrap().execute_batch(&sql).unwrap(),
-        Location::Postgres(url) => {
-            let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
-            let connection = tokio::spawn(connection);
-            client.batch_execute(&sql).await.unwrap();
-            drop(client);
-            connection.await.unwrap().unwrap();
-        }
-    }
+    crate::check::run_sql(world, &format!("UPDATE schema_version SET version = {version}")).await;
 }
 
 async fn unusable_replicas_are_refused(world: World) {

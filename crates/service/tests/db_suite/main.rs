@@ -9,6 +9,7 @@ mod world;
 
 mod accounts;
 mod backup;
+mod check;
 mod concurrency;
 mod jobs;
 mod listing;
