@@ -33,6 +33,16 @@ pub(crate) struct Arrivals {
 }
 
 impl Arrivals {
+    /// Adds what came at another time.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.blocks.extend(other.blocks);
+        self.presences.extend(other.presences);
+        for (sum, more) in [(&mut self.unverifiable, other.unverifiable), (&mut self.skipped, other.skipped)]
+        {
+            *sum = (sum.0 + more.0, sum.1 + more.1);
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.blocks.is_empty() && self.presences.is_empty() && self.unverifiable.0 == 0 && self.skipped.0 == 0
     }

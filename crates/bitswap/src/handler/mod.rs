@@ -1,10 +1,11 @@
 //! One connection.
 //!
 //! The handler runs on the task that drives its connection. There messages
-//! are decoded and blocks hashed, off the swarm's task; wants and answers are
+//! are decoded, off the swarm's task, and blocks hashed beside it; wants and answers are
 //! fetched from the [client](crate::client) and the [server](crate::server)
 //! when their streams can take more. Nothing goes through the swarm.
 
+mod hashing;
 mod inbound;
 mod upgrade;
 mod writer;
@@ -28,6 +29,7 @@ use libp2p::swarm::{
 };
 use tokio::task::JoinHandle;
 
+use self::hashing::{Batch as Unhashed, Hashing};
 use self::inbound::{InboundError, Streams};
 use self::upgrade::Upgrade;
 use self::writer::{Progress, Writer};
@@ -39,7 +41,7 @@ use crate::shared::Shared;
 use crate::wire::decode::DecodeError;
 use crate::wire::{Item, Tail, Version, encode};
 
-/// Bytes decoded and hashed before the connection may do something else.
+/// Bytes decoded before the connection may do something else.
 const BUDGET: usize = 1 << 20;
 
 /// Parts of messages, likewise.
@@ -68,6 +70,7 @@ pub struct Handler {
     link: Arc<Link>,
     shared: Arc<Shared>,
     inbound: Streams,
+    hashing: Hashing,
     wants: Writer,
     answers: Writer,
     /// The version of the stream for answers.
@@ -93,6 +96,7 @@ impl Handler {
             inbound: Streams::new(link.clone(), shared.clone()),
             link,
             shared,
+            hashing: Hashing::default(),
             wants: Writer::default(),
             answers: Writer::default(),
             answers_version: Version::V1_2,
@@ -104,21 +108,19 @@ impl Handler {
 
     /// Takes what has come, within a budget.
     fn receive(&mut self, cx: &mut Context<'_>, now: Instant) {
-        let mut arrivals = Arrivals::default();
-        let mut bytes = 0;
+        let (mut arrivals, mut unhashed) = (Arrivals::default(), Unhashed::default());
+        self.hashing.take_done(cx, &mut arrivals);
+        let mut is_more = !self.hashing.is_full();
         for _ in 0..MAX_ITEMS {
+            if !is_more || unhashed.bytes() >= BUDGET {
+                break;
+            }
             let Poll::Ready(received) = self.inbound.poll(cx, now) else {
-                self.hand_in(arrivals, now);
-                return;
+                is_more = false;
+                break;
             };
             match received {
-                Ok(Item::Block { prefix, data }) => {
-                    bytes += data.len();
-                    match prefix.multihash(&data) {
-                        Some(hash) => arrivals.blocks.push((hash, data)),
-                        None => count(&mut arrivals.unverifiable, data.len()),
-                    }
-                }
+                Ok(Item::Block { prefix, data }) => unhashed.push(prefix, data),
                 Ok(Item::Skipped(length)) => count(&mut arrivals.skipped, length),
                 Ok(Item::End(tail)) => {
                     self.shared.metrics.received_messages.increment(1);
@@ -130,12 +132,14 @@ impl Handler {
                     self.take_error(error, now);
                 }
             }
-            if bytes >= BUDGET {
-                break;
-            }
         }
+        self.hashing.hash(unhashed, &mut arrivals);
+        // It wakes this task only once it has been polled.
+        self.hashing.take_done(cx, &mut arrivals);
         self.hand_in(arrivals, now);
-        cx.waker().wake_by_ref();
+        if is_more {
+            cx.waker().wake_by_ref();
+        }
     }
 
     fn hand_in(&self, arrivals: Arrivals, now: Instant) {
