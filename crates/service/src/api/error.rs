@@ -209,6 +209,10 @@ impl From<db::Error> for ApiError {
                 tracing::error!(error = %chain(&error), "the database cannot be reached");
                 Self::unavailable("the database cannot be reached; try again shortly")
             }
+            error if error.is_of_the_disk() => {
+                tracing::error!(error = %chain(&error), "the database's disk is full or bad");
+                Self::unavailable("the service cannot write to its disk at the moment; try again later")
+            }
             error => Self::internal(error),
         }
     }

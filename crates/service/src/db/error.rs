@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rusqlite::ErrorCode;
 use tokio_postgres::error::SqlState;
 
 use super::types::MAX_PINS_OF_A_ROOT;
@@ -133,6 +134,23 @@ impl Error {
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Busy | Self::Closed | Self::Ended | Self::NotCommitted(_))
             || self.is_unreachable()
+            || self.is_of_the_disk()
+    }
+
+    /// Whether the disk below SQLite is full or fails: nothing of the request
+    /// was kept, and it may succeed once the disk is well.
+    #[must_use]
+    pub fn is_of_the_disk(&self) -> bool {
+        match self {
+            Self::Sqlite(error) => matches!(
+                error.sqlite_error_code(),
+                Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::CannotOpen)
+            ),
+            // SQLite ends a transaction by itself for that, as a rule.
+            Self::Ended => true,
+            Self::NotCommitted(cause) => cause.is_of_the_disk(),
+            _ => false,
+        }
     }
 
     /// Whether the database went away before or while it was asked: it is
@@ -178,6 +196,21 @@ mod tests {
         ] {
             assert_eq!(error.is_unreachable(), unreachable, "{error}");
             assert!(!unreachable || error.is_unavailable(), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_full_or_bad_disk_is_told_from_a_mistake() {
+        let sqlite =
+            |code| Error::Sqlite(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None));
+        for (code, is_disk) in [
+            (rusqlite::ffi::SQLITE_FULL, true),
+            (rusqlite::ffi::SQLITE_IOERR_FSYNC, true),
+            (rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE, false),
+            (rusqlite::ffi::SQLITE_CORRUPT, false),
+        ] {
+            assert_eq!(Error::NotCommitted(Arc::new(sqlite(code))).is_of_the_disk(), is_disk, "{code}");
+            assert_eq!(sqlite(code).is_unavailable(), is_disk, "{code}");
         }
     }
 }

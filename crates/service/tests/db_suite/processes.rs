@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pinfold_core::status::Status;
+use pinfold_service::db::Location;
 
 use uuid::Uuid;
 
@@ -66,4 +67,45 @@ async fn two_processes_can_write_one_file() {
     assert!(futures::future::join_all(adding).await.iter().all(Result::is_ok));
     assert_eq!(list(&one, &ann, query(&Status::ALL)).await.count, 40);
     assert_sound(&two).await;
+}
+
+/// A commit waits for the server's disk, whatever the database is set to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_commits_are_durable_whatever_the_server_says() {
+    for (setting, wanted) in
+        [("off", "on"), ("on", "on"), ("local", "local"), ("remote_apply", "remote_apply")]
+    {
+        let url = crate::cluster::new_database().await;
+        let database = url.rsplit_once('/').unwrap().1.to_owned();
+        let (admin, connection) = crate::cluster::connect(&url).await;
+        let connection = tokio::spawn(connection);
+        let set = format!("ALTER DATABASE {database} SET synchronous_commit = {setting}");
+        admin.batch_execute(&set).await.unwrap();
+        // Each connection of ours leaves a note of what it commits with.
+        admin
+            .batch_execute(
+                "CREATE TABLE seen (setting text);
+                 CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                     INSERT INTO seen VALUES (current_setting('synchronous_commit')); RETURN NULL;
+                 END $$",
+            )
+            .await
+            .unwrap();
+        let world = World::at(Location::Postgres(url), None);
+        let (db, _node, ann) = world.with_node(1 << 30).await;
+        admin
+            .batch_execute(
+                "CREATE TRIGGER note AFTER INSERT ON pin FOR EACH STATEMENT EXECUTE FUNCTION note()",
+            )
+            .await
+            .unwrap();
+        let adding = (0..20).map(|content| db.add_pin(pin(ann.id, content)));
+        assert!(futures::future::join_all(adding).await.iter().all(Result::is_ok));
+        let rows = admin.query("SELECT DISTINCT setting FROM seen", &[]).await.unwrap();
+        let seen: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        assert_eq!(seen, [wanted], "where the database is set to {setting}");
+        db.close().await;
+        drop(admin);
+        connection.await.unwrap().unwrap();
+    }
 }
