@@ -19,6 +19,10 @@ const PACKAGE: &str = "pinfold-e2e";
 /// and many wait for their clocks more than for a core.
 const THREADS: &str = "--test-threads=3";
 
+/// Lives of a block store that lose power, for each kill of the product: they
+/// run in memory, at a hundredth of the time.
+const POWER_LOSSES_PER_KILL: u64 = 10;
+
 /// How tests with real peers are run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run<'a> {
@@ -26,7 +30,8 @@ pub(crate) struct Run<'a> {
     pub(crate) binary: &'a Path,
     /// For the test runner.
     pub(crate) arguments: &'a [String],
-    /// How often crash tests kill the product; none leaves it to them.
+    /// How often crash tests kill the product, and a tenth of how often the
+    /// block store loses power; none leaves it to them.
     pub(crate) crash_rounds: Option<u32>,
 }
 
@@ -60,6 +65,8 @@ pub(crate) fn tests(run: Run<'_>, suites: &[String], count: &mut Count) -> Resul
     command.env("PINFOLD_BIN", run.binary);
     if let Some(rounds) = run.crash_rounds {
         command.env("PINFOLD_E2E_CRASH_ROUNDS", rounds.to_string());
+        let losses = u64::from(rounds) * POWER_LOSSES_PER_KILL;
+        command.env("PINFOLD_POWER_LOSS_ROUNDS", losses.to_string());
     }
     let passed = watch(&mut command, |line| count.read_line(line))?;
     ensure!(passed, "tests with real peers failed");

@@ -1,4 +1,6 @@
-//! `cargo xtask faults`: the crash tests, many times longer than in `test`.
+//! `cargo xtask faults`: what tests do when something fails, many times longer
+//! than in `test`: kills, losses of power, bad and full disks, restarts of
+//! PostgreSQL, jumps of the clock.
 
 use anyhow::Result;
 
@@ -8,8 +10,20 @@ use super::{
 };
 use crate::{cache::Cache, peers::Peers, report::Report};
 
-/// The tests that kill the product.
-const SUITES: &[&str] = &["crash", "crash_postgres", "two_processes"];
+/// The tests of failures: the first three as often as is asked for, power loss
+/// in ten lives of a store for each of these, the others as they are.
+const SUITES: &[&str] = &[
+    "crash",
+    "crash_split",
+    "crash_postgres",
+    "power_loss",
+    "durable",
+    "damaged_store",
+    "unreadable_disk",
+    "postgres_restarts",
+    "two_processes",
+    "clock",
+];
 
 pub(crate) fn run(rounds: u32) -> Result<bool> {
     let mut report = Report::new();
