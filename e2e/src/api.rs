@@ -41,6 +41,9 @@ pub struct Pin {
     pub cid: String,
     /// None when it was left out.
     pub name: Option<String>,
+    /// Strings of whoever asked for it.
+    #[serde(default)]
+    pub meta: Option<BTreeMap<String, String>>,
 }
 
 /// A page of pins.

@@ -20,6 +20,7 @@ pub mod crash;
 pub mod data;
 pub mod http;
 pub mod kubo;
+pub mod load;
 pub mod net;
 pub mod pebble;
 pub mod pinfold;
@@ -29,7 +30,10 @@ pub mod process;
 pub mod recount;
 pub mod scenario;
 pub mod script;
+pub mod segments;
 pub mod storm;
+pub mod truth;
 pub mod wait;
+pub mod witness;
 
 pub use place::{test, test_within};

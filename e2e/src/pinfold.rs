@@ -14,6 +14,7 @@ use crate::{
     place::Place,
     process::{Daemon, Finished, command, command_in, finish, free_port, peer},
     wait::eventually,
+    witness::Witness,
 };
 
 /// The longest from the start to the ready line: two cores are shared with
@@ -49,15 +50,21 @@ impl Part {
         }
     }
 
-    /// Starts it, and returns what it printed up to the line that `last` starts.
-    async fn start_until(&mut self, last: &str) -> Result<Vec<String>> {
+    /// Starts it, and does not wait until it is ready.
+    pub fn spawn(&mut self) -> Result<()> {
         ensure!(self.daemon.is_none(), "{} runs already", self.name);
         let mut command = command_in(self.namespace.as_deref(), peer("PINFOLD_BIN")?);
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
-        let mut daemon = Daemon::start(&self.name, &mut command, &self.log)?;
+        self.daemon = Some(Daemon::start(&self.name, &mut command, &self.log)?);
+        Ok(())
+    }
+
+    /// Starts it, and returns what it printed up to the line that `last` starts.
+    async fn start_until(&mut self, last: &str) -> Result<Vec<String>> {
+        self.spawn()?;
+        let daemon = self.daemon.as_mut().context("it does not run")?;
         let mut lines = daemon.read_until(READY, |line| line.contains(" is up.")).await?;
         lines.extend(daemon.read_until(READY, |line| line.trim_start().starts_with(last)).await?);
-        self.daemon = Some(daemon);
         Ok(lines)
     }
 
@@ -115,6 +122,7 @@ pub struct Pinfold {
     /// Names the service's data for commands on it.
     location: Vec<String>,
     data: PathBuf,
+    node_data: PathBuf,
     /// Base URL of the Pinning Service API.
     pub endpoint: String,
     /// Base URL of the gateway.
@@ -138,6 +146,12 @@ impl Pinfold {
     /// `pinfold up` on a clock that the test sets.
     pub async fn up_by(place: &Place, name: &str, clock: &Clock, further: &[&str]) -> Result<Self> {
         let (data, environment) = (place.folder(name)?, clock.environment()?);
+        Self::up_on(place, name, Network::default(), data, environment, further).await
+    }
+
+    /// `pinfold up` with a witness of what it does to its files.
+    pub async fn up_before(place: &Place, name: &str, witness: &Witness, further: &[&str]) -> Result<Self> {
+        let (data, environment) = (witness.folder().to_owned(), witness.environment()?);
         Self::up_on(place, name, Network::default(), data, environment, further).await
     }
 
@@ -165,12 +179,18 @@ impl Pinfold {
         let endpoint = loopback(api);
         let token = token(&lines, &endpoint)?;
         let location = location(&data, further)?;
-        Ok(Self { parts: vec![part], location, data, endpoint, gateway: loopback(gateway), token })
+        let node_data = data.clone();
+        Ok(Self { parts: vec![part], location, data, node_data, endpoint, gateway: loopback(gateway), token })
     }
 
     /// Starts a service and a node of its operator as two processes, with
     /// further arguments for the service.
     pub async fn split(place: &Place, name: &str, further: &[&str]) -> Result<Self> {
+        Self::split_with(place, name, further, &[]).await
+    }
+
+    /// The same, with further arguments for the node too.
+    pub async fn split_with(place: &Place, name: &str, further: &[&str], of_node: &[&str]) -> Result<Self> {
         let data = place.folder(name)?;
         let (api, gateway) = (free_port()?, free_port()?);
         let node_data = place.folder(&format!("{name}-node"))?;
@@ -180,6 +200,7 @@ impl Pinfold {
             service(place, name, api, &node_id, &[text(&data)?], further)?,
             node(place, &format!("{name}-node"), text(&node_data)?, &loopback(api), gateway)?,
         ];
+        parts[1].arguments.extend(words(of_node));
         for part in &mut parts {
             part.start().await?;
         }
@@ -187,6 +208,7 @@ impl Pinfold {
             parts,
             location,
             data,
+            node_data,
             endpoint: loopback(api),
             gateway: loopback(gateway),
             token: String::new(),
@@ -234,6 +256,22 @@ impl Pinfold {
         Ok(lines)
     }
 
+    /// Starts the parts that do not run.
+    pub async fn start_missing(&mut self) -> Result<()> {
+        for part in self.parts.iter_mut().filter(|part| part.process().is_none()) {
+            part.start().await?;
+        }
+        Ok(())
+    }
+
+    /// Asks all parts to stop, and does not wait for it.
+    pub async fn ask_to_stop(&self) -> Result<()> {
+        for daemon in self.parts.iter().filter_map(|part| part.daemon.as_ref()) {
+            daemon.signal().await?;
+        }
+        Ok(())
+    }
+
     /// `kill -9` for all parts.
     pub async fn kill(&mut self) -> Result<()> {
         for part in &mut self.parts {
@@ -270,6 +308,11 @@ impl Pinfold {
     /// The service's data folder.
     pub fn data(&self) -> &Path {
         &self.data
+    }
+
+    /// The folder with the node's data, which `up` has in the same.
+    pub fn node_data(&self) -> &Path {
+        &self.node_data
     }
 
     /// Runs a command of the product, such as `token create`, on its data.

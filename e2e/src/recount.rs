@@ -12,8 +12,8 @@ pub const FILE: &str = "pinfold.db";
 
 /// What the recount reads, of each table the columns that it needs.
 pub const TABLES: &[(&str, &str)] = &[
-    ("account", "id, name, used, reserved"),
-    ("content", "id, state, bytes"),
+    ("account", "id, name, used, reserved, quota"),
+    ("content", "id, cid, state, bytes"),
     ("hold", "account, credit"),
     ("holding", "account, content, pins, charged, reserved"),
     ("pin", "requestid, account, content, cid, seq, status"),
@@ -100,7 +100,7 @@ fn holdings(database: &Connection) -> Result<()> {
 /// replacements that keep their predecessor; reserved likewise.
 fn accounts(database: &Connection) -> Result<()> {
     let mut rows = database.prepare(
-        "SELECT name, used, reserved, \
+        "SELECT name, used, reserved, quota, \
          (SELECT coalesce(sum(charged), 0) FROM holding WHERE account = a.id) \
          - (SELECT coalesce(sum(credit), 0) FROM hold WHERE account = a.id), \
          (SELECT coalesce(sum(reserved), 0) FROM holding WHERE account = a.id) FROM account a",
@@ -108,7 +108,8 @@ fn accounts(database: &Connection) -> Result<()> {
     let mut rows = rows.query([])?;
     while let Some(row) = rows.next()? {
         let (name, used, reserved): (String, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        let (charged, waiting): (i64, i64) = (row.get(3)?, row.get(4)?);
+        let (quota, charged, waiting): (i64, i64, i64) = (row.get(3)?, row.get(4)?, row.get(5)?);
+        ensure!(used <= quota, "{name} uses {used} bytes of {quota}");
         ensure!(used == charged, "{name} uses {used} bytes but is charged {charged}");
         ensure!(reserved == waiting, "{name} has {reserved} bytes reserved but {waiting} are waited for");
     }
@@ -135,4 +136,13 @@ fn contents(database: &Connection, sizes: &BTreeMap<String, u64>) -> Result<usiz
         known += 1;
     }
     Ok(known)
+}
+
+/// Roots that the books say are held, of those that are pinned.
+pub fn held(data: &Path) -> Result<Vec<String>> {
+    let database = Connection::open_with_flags(data.join(FILE), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let mut rows = database
+        .prepare("SELECT DISTINCT c.cid FROM content c JOIN pin p ON p.content = c.id WHERE c.state = ?1")?;
+    let roots = rows.query_map([HELD], |row| row.get(0))?;
+    Ok(roots.collect::<Result<_, _>>()?)
 }

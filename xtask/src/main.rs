@@ -43,9 +43,9 @@ enum Command {
     Deny,
     /// Check the dependencies for known vulnerabilities (needs the advisory database)
     Advisories,
-    /// The long version of the crash tests
+    /// The long version of the tests of failures: kills, power loss, disks, PostgreSQL, clock
     Faults {
-        /// How often the product is killed in each
+        /// How often each crash test kills the product; power is lost ten times as often
         #[arg(long, default_value_t = 1_000)]
         rounds: u32,
     },

@@ -1,5 +1,5 @@
 //! What tests need of the machine itself: network namespaces (Linux, root and
-//! iproute2), a root that may mount, and curl. Elsewhere their tests are left out.
+//! iproute2), a root that may mount, a C compiler, and curl. Elsewhere their tests are left out.
 
 use std::process::Command;
 
@@ -35,6 +35,12 @@ pub(crate) fn curl() -> bool {
         debian::install(&["curl"]);
     }
     exists("curl")
+}
+
+/// Whether a library can be built and loaded before the C library. Rust needs
+/// a C compiler too, to link.
+pub(crate) fn compiler() -> bool {
+    cfg!(target_os = "linux") && exists("cc")
 }
 
 /// Some containers have root without the right to make namespaces.

@@ -97,6 +97,9 @@ impl Peers {
         if !machine::curl() {
             self.missing.push(Missing::named("curls_lines", "curl"));
         }
+        if !machine::compiler() {
+            self.missing.push(Missing::named("with_a_witness", "Linux and a C compiler `cc`"));
+        }
         if !machine::root() {
             self.missing.push(Missing::named("as_root", "Linux, root and mount"));
         }
