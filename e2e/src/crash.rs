@@ -143,7 +143,7 @@ impl Crash {
         let targets = Targets { origins: origin.addresses().await?, ..Targets::default() };
         let seed: u64 = rand::rng().random();
         println!("the seed of this run is {seed}");
-        let accounts = vec![pinfold.api()?, small_account(&pinfold).await?];
+        let accounts = vec![pinfold.api()?, pinfold.account("small", SMALL_QUOTA).await?];
         let worker = |client: u64| {
             let account = usize::from(client % 3 == 2);
             Worker::new(accounts[account].clone(), account, account == 1, seed ^ client)
@@ -174,7 +174,7 @@ impl Crash {
     /// answers its CIDs that nothing before has.
     async fn grow(&mut self) -> Result<BTreeSet<Cid>> {
         let mut file = data::bytes(0, SHARED);
-        let length = self.random.random_range(1_000_000..4_000_000);
+        let length = self.random.random_range(2_000_000..8_000_000);
         file.extend(data::bytes(self.random.random(), length));
         let root = self.origin.add(&file, &[]).await?;
         let truth = Truth::of(&self.origin, &root).await?;
@@ -229,12 +229,12 @@ impl Crash {
         stormed.and(killed)
     }
 
-    /// In turn at any time, and while blocks are written.
+    /// At any time, more often while blocks are written, and now and then late.
     fn moment(&mut self, round: u32) -> Result<Moment> {
         if round % RECLAIM_EVERY == RECLAIM_EVERY - 1 {
             return Ok(Moment::After(RECLAIM_AFTER * 3));
         }
-        if round.is_multiple_of(2) {
+        if round.is_multiple_of(3) {
             // The moment itself is what is random here.
             return Ok(Moment::After(Duration::from_millis(self.random.random_range(5..700))));
         }
@@ -415,14 +415,6 @@ async fn start(place: &Place, kind: Kind, server: Option<&Postgres>) -> Result<P
     let mut further: Vec<&str> = url.iter().flat_map(|url| ["--database", url]).collect();
     further.extend(reclaim);
     Pinfold::up(place, "pinfold", &further).await
-}
-
-/// Another account with little room.
-async fn small_account(pinfold: &Pinfold) -> Result<Api> {
-    let create = ["account", "create", "small", "--quota", SMALL_QUOTA];
-    pinfold.run(&create).await?.success("account create")?;
-    let token = pinfold.run(&["token", "create", "--name", "small", "--account", "small"]).await?;
-    Api::new(&pinfold.endpoint, &token.success("token create")?.text()?)
 }
 
 /// Waits for the moment of a kill.

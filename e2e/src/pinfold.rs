@@ -305,6 +305,13 @@ impl Pinfold {
         Api::new(&self.endpoint, &self.token)
     }
 
+    /// Makes another account, and answers a client of it.
+    pub async fn account(&self, name: &str, quota: &str) -> Result<Api> {
+        self.run(&["account", "create", name, "--quota", quota]).await?.success("account create")?;
+        let token = self.run(&["token", "create", "--name", name, "--account", name]).await?;
+        Api::new(&self.endpoint, &token.success("token create")?.text()?)
+    }
+
     /// The service's data folder.
     pub fn data(&self) -> &Path {
         &self.data

@@ -1,8 +1,6 @@
 //! The machine's clock jumps, forward by a day and back by hours, while pins
 //! are made.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, Result, ensure};
 use pinfold_e2e::{
     api::{Api, EVERY_STATUS, PinStatus, client},
@@ -12,8 +10,9 @@ use pinfold_e2e::{
     pinfold::Pinfold,
     place::Place,
     recount::recount,
-    scenario::{FETCH, held_whole},
+    scenario::FETCH,
     test,
+    truth::{Truth, Truths, held_exactly, sizes},
     wait::eventually,
 };
 use reqwest::{Method, StatusCode};
@@ -26,12 +25,16 @@ const DAY: i64 = 24 * HOUR;
 /// Pins that are made each time.
 const PINS: u8 = 12;
 
+/// Bytes of a file that is fetched over a jump.
+const LARGE: usize = 40_000_000;
+
 struct Jumps {
     clock: Clock,
     pinfold: Pinfold,
     origin: Kubo,
     /// In the order of the answers.
     made: Vec<PinStatus>,
+    truths: Truths,
 }
 
 impl Jumps {
@@ -39,7 +42,7 @@ impl Jumps {
         let clock = Clock::new(place)?;
         let pinfold = Pinfold::up_by(place, "pinfold", &clock, &[]).await?;
         let origin = Kubo::start(place, "origin").await?;
-        Ok(Self { clock, pinfold, origin, made: Vec::new() })
+        Ok(Self { clock, pinfold, origin, made: Vec::new(), truths: Truths::new() })
     }
 
     /// Makes some pins; each is created after all before it.
@@ -58,13 +61,35 @@ impl Jumps {
 
     /// Something that the node has to fetch and report.
     async fn fetch(&mut self, seed: u64) -> Result<()> {
-        let root = self.origin.add(&data::bytes(seed, 600_000), &[]).await?;
+        self.fetch_over(seed, 600_000, None).await
+    }
+
+    /// The same, with a jump in the midst of it.
+    async fn fetch_over(&mut self, seed: u64, length: usize, jump: Option<i64>) -> Result<()> {
+        let root = self.origin.add(&data::bytes(seed, length), &[]).await?;
+        let truth = Truth::of(&self.origin, &root).await?;
         let api = self.pinfold.api()?;
         let pin = api.add(json!({ "cid": root, "origins": self.origin.addresses().await? })).await?;
+        if let Some(seconds) = jump {
+            self.begun(&api, &pin).await?;
+            self.clock.set(seconds)?;
+        }
         api.until(&pin.requestid, "pinned", FETCH).await?;
-        held_whole(&self.pinfold, &root, &self.origin.dag(&root).await?).await?;
+        held_exactly(&self.pinfold, &root, &truth).await?;
+        self.truths.insert(root, truth);
         self.made.push(pin);
         Ok(())
+    }
+
+    /// Waits until some of a pin is fetched.
+    async fn begun(&self, api: &Api, pin: &PinStatus) -> Result<()> {
+        eventually("the fetch to begin", FETCH, async || {
+            let pin = api.get(&pin.requestid).await?;
+            let bytes = pin.info.get("bytes").map_or("0", String::as_str);
+            ensure!(bytes != "0" || pin.status == "pinned", "it is {} with {:?}", pin.status, pin.info);
+            Ok(Some(()))
+        })
+        .await
     }
 
     /// What `/readyz` answers, in the end.
@@ -95,7 +120,7 @@ impl Jumps {
         let texts = |pins: &[PinStatus]| pins.iter().map(|pin| pin.created.clone()).collect::<Vec<_>>();
         ensure!(texts(&listed) == texts(&self.made), "a pin is listed with another `created`");
         self.pinfold.stop().await?;
-        recount(self.pinfold.data(), &BTreeMap::new())
+        recount(self.pinfold.data(), &sizes(&self.truths))
     }
 }
 
@@ -141,6 +166,8 @@ fn faketime_jumps_and_pins_stay_in_order() {
         jumps.ready(StatusCode::OK, "true").await?;
         jumps.pins().await?;
         jumps.fetch(3).await.context("forward again")?;
+        jumps.fetch_over(4, LARGE, Some(2 * DAY)).await.context("a day forward in a fetch")?;
+        jumps.fetch_over(5, LARGE, Some(2 * DAY - 30 * MINUTE)).await.context("back in a fetch")?;
         jumps.end().await
     });
 }

@@ -12,8 +12,10 @@ use pinfold_e2e::{
     kubo::Kubo,
     pinfold::Pinfold,
     process::{command, finish, peer},
+    recount::recount,
     scenario::{FETCH, held_whole, remote_add, served},
     test, test_within,
+    truth::{Truth, Truths, held_exactly, sizes},
     wait::eventually,
 };
 use serde_json::json;
@@ -65,6 +67,14 @@ async fn heals(pinfold: &Pinfold, origin: &Kubo, root: &str, file: &[u8]) -> Res
     })
 }
 
+/// Stops it and recounts its books: the root is charged what it is.
+async fn counted(pinfold: &mut Pinfold, origin: &Kubo, root: &str) -> Result<()> {
+    let truths = Truths::from([(root.to_owned(), Truth::of(origin, root).await?)]);
+    held_exactly(pinfold, root, &truths[root]).await?;
+    pinfold.stop().await?;
+    recount(pinfold.data(), &sizes(&truths))
+}
+
 #[test]
 fn a_flipped_byte_is_never_served_and_fetched_again() {
     test_within(Duration::from_secs(240), async |place| {
@@ -78,7 +88,8 @@ fn a_flipped_byte_is_never_served_and_fetched_again() {
         bytes[at] ^= 0x40;
         fs::write(&segment, bytes)?;
         pinfold.start().await?;
-        heals(&pinfold, &origin, &root, &file).await
+        heals(&pinfold, &origin, &root, &file).await?;
+        counted(&mut pinfold, &origin, &root).await
     });
 }
 
@@ -91,7 +102,8 @@ fn a_segment_cut_short_is_fetched_again() {
         let half = fs::metadata(&segment)?.len() / 2;
         fs::File::options().write(true).open(&segment)?.set_len(half)?;
         pinfold.start().await?;
-        heals(&pinfold, &origin, &root, &file).await
+        heals(&pinfold, &origin, &root, &file).await?;
+        counted(&mut pinfold, &origin, &root).await
     });
 }
 

@@ -53,7 +53,8 @@ struct Fetches {
 impl Fetches {
     async fn begin(place: &Place, pinfold: &Pinfold) -> Result<Self> {
         let origin = Kubo::start(place, "origin").await?;
-        let (api, origins) = (pinfold.api()?, origin.addresses().await?);
+        // An account of its own: in the other one thousands wait for a turn.
+        let (api, origins) = (pinfold.account("fetches", "20GB").await?, origin.addresses().await?);
         Ok(Self { api, origin, origins, truths: Truths::new(), pins: BTreeMap::new(), midway: 0 })
     }
 
