@@ -32,6 +32,10 @@ pub const MAX_EVENTS: usize = 256;
 /// The most assignments, releases or acknowledgements that one message carries.
 pub const MAX_ALLOCATIONS: usize = 256;
 
+/// The most origins that one [`Assignment`] names: those of three pins that
+/// name as many as a pin can. The accounts that want the content share them.
+pub const MAX_ORIGINS: usize = 64;
+
 /// The longest that a service holds a [`Pull`] open, in milliseconds.
 pub const MAX_PULL_WAIT_MS: u64 = 25_000;
 

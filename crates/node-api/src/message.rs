@@ -75,7 +75,9 @@ pub struct Assignment {
     pub allocation: AllocationId,
     /// The root as text, CIDv1 or CIDv0.
     pub root: String,
-    /// Multiaddrs of peers said to have it, from its pins' `origins`.
+    /// Multiaddrs of peers said to have it, from its pins' `origins`, at most
+    /// [`crate::MAX_ORIGINS`]. Each account in turn adds one, so that nobody's
+    /// are crowded out by another's.
     pub origins: Vec<String>,
     /// Nodes that hold or fetch it too.
     pub peers: Vec<PeerHint>,

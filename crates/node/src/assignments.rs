@@ -19,7 +19,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 use pinfold_core::content::{self, ContentKey};
 use pinfold_core::status::Reason;
-use pinfold_node_api::{AllocationId, Assignment, PeerHint, Release};
+use pinfold_node_api::{AllocationId, Assignment, MAX_ORIGINS, PeerHint, Release};
 use serde::{Deserialize, Serialize};
 
 /// Version of the records; a newer one is refused.
@@ -28,8 +28,8 @@ const FORMAT_KEY: &str = "format";
 /// There while the service allows private addresses.
 const PRIVATE_KEY: &str = "private";
 
-/// Origins that are kept of one content: what a service passes on, at most.
-pub(crate) const MAX_ORIGINS: usize = 20;
+/// Addresses that are kept of another node.
+const MAX_PEER_ADDRESSES: usize = 20;
 /// Other nodes that are kept of one content.
 const MAX_PEERS: usize = 8;
 /// The longest address that is kept: a multiaddr with a relay, a certificate
@@ -446,7 +446,7 @@ fn assigned(new: Assignment, known: Option<Record>) -> Option<Record> {
     peers.truncate(MAX_PEERS);
     for peer in &mut peers {
         peer.addresses.retain(|address| address.len() <= MAX_ADDRESS);
-        peer.addresses.truncate(MAX_ORIGINS);
+        peer.addresses.truncate(MAX_PEER_ADDRESSES);
     }
     let Assignment { root, fairness, granted_bytes, repair, .. } = new;
     Some(Record {
@@ -525,7 +525,7 @@ mod tests {
         Assignment {
             allocation: id(content, generation),
             root: ROOT.into(),
-            origins: vec!["/ip4/127.0.0.1/tcp/1".into(); 30],
+            origins: vec!["/ip4/127.0.0.1/tcp/1".into(); 100],
             peers: Vec::new(),
             predecessor: None,
             fairness: 1,

@@ -1,8 +1,13 @@
 //! Nodes: their sessions, and the work that they pull.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
-use pinfold_node_api::{AllocationId, Assignment, MAX_ALLOCATIONS, PeerHint, Pull, Pulled, Release};
+use pinfold_node_api::{
+    AllocationId, Assignment, MAX_ALLOCATIONS, MAX_ORIGINS, PeerHint, Pull, Pulled, Release,
+};
 
 use super::{
     content,
@@ -21,8 +26,8 @@ const COLUMNS: &str = "id, key, operated, addresses, gateway, capacity, used, ag
 /// node was to fetch counts its deadline from its return.
 const ABSENCE_MS: i64 = 10 * 60_000;
 
-/// Origins that an assignment names; more would only be dialled in vain.
-const MAX_ORIGINS: usize = 64;
+/// Pins of one account whose origins are told, the newest first.
+const MAX_PINS_OF_ORIGINS: i64 = 8;
 
 /// Nodes that delegated routing names for a content.
 const MAX_PROVIDERS: i64 = 100;
@@ -214,9 +219,7 @@ async fn strays(tx: &mut Tx, node: i64, pulled: &mut Pulled) -> Result<()> {
 
 async fn assignments(tx: &mut Tx, node: i64, rows: &[Row]) -> Result<Vec<Assignment>> {
     let contents = rows.iter().map(|row| row.int(0)).collect::<Result<Vec<i64>>>()?;
-    let origins = "SELECT origins FROM pin WHERE content = $1 AND failure IS NULL AND origins <> '[]'
-        ORDER BY created DESC LIMIT 20";
-    let origins = each(tx, origins, &contents, None).await?;
+    let mut origins = origins(tx, &contents).await?;
     let peers = "SELECT node FROM allocation WHERE content = $1 AND node <> $2 AND state IN (0, 1)";
     let peers = each(tx, peers, &contents, Some(node)).await?;
     // Written as look-ups: of a join or EXISTS PostgreSQL makes a join, and
@@ -233,7 +236,7 @@ async fn assignments(tx: &mut Tx, node: i64, rows: &[Row]) -> Result<Vec<Assignm
         assignments.push(Assignment {
             allocation: AllocationId { content: row.int(0)?, generation: row.int(1)? },
             root: row.text(4)?.to_owned(),
-            origins: merged(&origins[at])?,
+            origins: std::mem::take(&mut origins[at]),
             peers: hints(&nodes, &peers[at])?,
             predecessor: predecessors[at].first().map(|row| row.text(0).map(str::to_owned)).transpose()?,
             fairness: fairness[at].first().map_or(Ok(0), |row| row.int(0))?,
@@ -252,17 +255,56 @@ async fn each(tx: &mut Tx, sql: &str, contents: &[i64], node: Option<i64>) -> Re
     tx.query_many(sql, &lists).await
 }
 
-/// The origins of several pins, each once, those of the newest pin first.
-fn merged(rows: &[Row]) -> Result<Vec<String>> {
-    let (mut seen, mut origins) = (BTreeSet::new(), Vec::new());
-    for row in rows {
-        for origin in records::decode::<Vec<String>>(row.text(0)?)? {
-            if origins.len() < MAX_ORIGINS && seen.insert(origin.clone()) {
-                origins.push(origin);
-            }
+/// The origins of each content: of the accounts that want it and name some,
+/// those that have wanted it for longest first.
+async fn origins(tx: &mut Tx, contents: &[i64]) -> Result<Vec<Vec<String>>> {
+    let sql = format!(
+        "SELECT h.account FROM holding h WHERE h.content = $1 AND h.pins > 0 AND EXISTS (SELECT 1 FROM pin p
+            WHERE p.content = h.content AND p.account = h.account AND p.failure IS NULL AND p.origins <> '[]')
+         ORDER BY h.since, h.account LIMIT {MAX_ORIGINS}"
+    );
+    let accounts = each(tx, &sql, contents, None).await?;
+    let mut lists = Vec::new();
+    for (content, rows) in contents.iter().zip(&accounts) {
+        for row in rows {
+            lists.push(values![*content, row.int(0)?].to_vec());
         }
     }
+    let sql = format!(
+        "SELECT origins FROM pin WHERE content = $1 AND account = $2 AND failure IS NULL AND origins <> '[]'
+         ORDER BY created DESC LIMIT {MAX_PINS_OF_ORIGINS}"
+    );
+    let mut named = tx.query_many(&sql, &lists).await?.into_iter();
+    let of_content = |rows: &Vec<Row>| {
+        let own = named.by_ref().take(rows.len()).map(|pins| of_account(&pins));
+        Ok(in_turn(own.collect::<Result<_>>()?))
+    };
+    accounts.iter().map(of_content).collect()
+}
+
+/// The origins that the pins of one account name, the newest first.
+fn of_account(pins: &[Row]) -> Result<VecDeque<String>> {
+    let mut origins = VecDeque::new();
+    for row in pins {
+        origins.extend(records::decode::<Vec<String>>(row.text(0)?)?);
+    }
     Ok(origins)
+}
+
+/// Takes one origin of each account in turn, each once, until there are
+/// enough: whatever one account names, the others have their share.
+fn in_turn(mut accounts: Vec<VecDeque<String>>) -> Vec<String> {
+    let (mut seen, mut origins) = (BTreeSet::new(), Vec::new());
+    while !accounts.is_empty() && origins.len() < MAX_ORIGINS {
+        accounts.retain_mut(|own| {
+            let new = std::iter::from_fn(|| own.pop_front()).find(|origin| seen.insert(origin.clone()));
+            let is_left = new.is_some();
+            origins.extend(new);
+            is_left
+        });
+    }
+    origins.truncate(MAX_ORIGINS);
+    origins
 }
 
 fn hints(nodes: &[Node], rows: &[Row]) -> Result<Vec<PeerHint>> {

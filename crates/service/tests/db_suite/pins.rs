@@ -1,8 +1,8 @@
 //! Pins from their beginning to their end.
 
 use pinfold_core::status::{Reason, Status};
-use pinfold_node_api::EventKind;
-use pinfold_service::db::{Error, PinRefusal};
+use pinfold_node_api::{EventKind, MAX_ORIGINS};
+use pinfold_service::db::{Error, NewPin, PinRefusal};
 use uuid::Uuid;
 
 use crate::world::*;
@@ -21,6 +21,7 @@ crate::on_both!(
     a_content_that_is_held_is_pinned_at_once,
     a_failed_pin_is_not_revived,
     new_origins_reach_a_running_fetch,
+    origins_of_another_accounts_newer_pins_displace_none,
     what_nobody_wants_is_released_and_forgotten,
     a_full_queue_refuses,
     text_that_no_database_can_hold_is_refused,
@@ -207,6 +208,34 @@ async fn new_origins_reach_a_running_fetch(world: World) {
     assert_eq!(after.allocation, before.allocation, "the fetch goes on");
     node.store(&db, &second, 10).await;
     assert_eq!([status(&db, &first).await.0, status(&db, &second).await.0], [Status::Pinned; 2]);
+}
+
+async fn origins_of_another_accounts_newer_pins_displace_none(world: World) {
+    let (db, mut node, ann) = world.with_node(1 << 30).await;
+    let mallory = db.create_account("mallory", None).await.unwrap();
+    let named = |account, of: String| {
+        let origins = (0..20).map(|n| format!("/ip4/1.2.3.4/tcp/1/p2p/{of}{n}")).collect();
+        NewPin { origins, ..pin(account, 1) }
+    };
+    let anns = NewPin { origins: vec!["/ip4/1.2.3.4/tcp/1/p2p/ann".into()], ..pin(ann.id, 1) };
+    let first = db.add_pin(anns.clone()).await.unwrap();
+    for n in 0..30 {
+        world.pass(SECOND);
+        db.add_pin(named(mallory.id, format!("mallory{n}x"))).await.unwrap();
+    }
+    node.pull(&db).await;
+    let origins = node.assignments[&first.content].origins.clone();
+    assert_eq!((origins.len(), &origins[..1]), (MAX_ORIGINS, &anns.origins[..]));
+    // The newest pin of each account comes first, and neither has all of it.
+    assert_eq!(origins[1], "/ip4/1.2.3.4/tcp/1/p2p/mallory29x0");
+    for n in 0..3 {
+        world.pass(SECOND);
+        db.add_pin(named(ann.id, format!("ann{n}x"))).await.unwrap();
+    }
+    node.pull(&db).await;
+    let origins = &node.assignments[&first.content].origins;
+    let anns = origins.iter().filter(|origin| origin.contains("/ann")).count();
+    assert_eq!((origins.len(), anns), (MAX_ORIGINS, MAX_ORIGINS / 2));
 }
 
 async fn what_nobody_wants_is_released_and_forgotten(world: World) {

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use pinfold_blockstore::Options;
 use pinfold_core::content;
 use pinfold_core::status::Reason;
-use pinfold_node_api::{AllocationId, Assignment, EventKind, Release};
+use pinfold_node_api::{AllocationId, Assignment, EventKind, MAX_ORIGINS, Release};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -277,6 +277,26 @@ async fn a_peer_that_connects_starts_what_waits_for_it() {
     world.manager.send(Command::Arrived(stranger)).await;
     assert_eq!(world.fact().await.allocation, id(2, 1));
     assert!(start.elapsed() < Duration::from_secs(3), "sooner than by their own time");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn every_origin_that_a_service_names_is_expected() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = Fake::default();
+    let root = Dag::default().leaf("root");
+    let world = World::start(dir.path(), fake.clone());
+    let waits = |kind: &EventKind| matches!(kind, EventKind::Progress { next_attempt_ms: Some(_), .. });
+    for generation in [1, 2] {
+        let origins = (0..MAX_ORIGINS + 5).map(|_| PeerId::random().to_string()).collect();
+        world.work(vec![Assignment { origins, ..assignment(1, generation, &root) }], vec![]).await;
+        world.events(1, waits).await;
+        let expected = Arc::strong_count(&fake.shared.expected) - 1;
+        assert_eq!(
+            (expected, fake.shared.opened.lock().last().unwrap().origins.len()),
+            (MAX_ORIGINS, MAX_ORIGINS)
+        );
+    }
     world.stop().await;
 }
 
