@@ -4,6 +4,8 @@
 //! breaks them is refused wherever it turns up: as a root, in a link, from a
 //! peer.
 
+use std::time::Duration;
+
 use crate::content::{Cid, IDENTITY, inline_data};
 use crate::hash;
 use crate::links::{BlockError, Codec, links};
@@ -29,6 +31,15 @@ pub const MAX_DEPTH: u32 = 1 << 20;
 /// five bytes of the outermost one's 128, so that this is never the tighter
 /// bound; it is named so that nothing depends on that.
 pub const MAX_IDENTITY_NESTING: u32 = 32;
+
+/// The slowest pace, in bytes per second, at which a fetch is waited for. Slower
+/// is no modem, but a source that sends just enough to be kept on.
+pub const LEAST_PACE: u64 = 1 << 10;
+
+/// The longest that one attempt at a root takes. What it has fetched is kept,
+/// and the next attempt goes on from there: at the pace of a good line this is
+/// far more than any root has.
+pub const MAX_ATTEMPT: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// Why a CID is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

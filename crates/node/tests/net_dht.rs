@@ -2,77 +2,23 @@
 //! network, found by another.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/dht.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared between tests")]
+mod dht;
 mod net_support;
 
 use std::{collections::HashSet, sync::Arc};
 
 use cid::{Cid, multihash::Multihash};
-use futures::StreamExt;
-use libp2p::{
-    Multiaddr, StreamProtocol, SwarmBuilder, identify,
-    kad::{
-        self,
-        store::{MemoryStore, RecordStore},
-    },
-    multiaddr::Protocol,
-    noise,
-    swarm::{NetworkBehaviour, SwarmEvent},
-    tcp, yamux,
-};
+use dht::server;
+use libp2p::Multiaddr;
 use multihash_codetable::{Code, MultihashDigest};
 use net_support::{PATIENCE, config, start};
 use pinfold_node::net::{Config, Provider, Roots, Source};
-use tokio::sync::mpsc;
 
 const RAW: u64 = 0x55;
 /// Public by its looks; nobody dials it here.
 const ANNOUNCED: &str = "/ip4/11.1.1.1/tcp/4001";
-
-#[derive(NetworkBehaviour)]
-struct Server {
-    dht: kad::Behaviour<MemoryStore>,
-    identify: identify::Behaviour,
-}
-
-/// Runs a DHT server until the test ends; tells the keys it was given.
-async fn server() -> (Multiaddr, mpsc::Receiver<Vec<u8>>) {
-    let mut swarm = SwarmBuilder::with_new_identity()
-        .with_tokio()
-        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
-        .unwrap()
-        .with_behaviour(|key| {
-            let peer = key.public().to_peer_id();
-            let mut settings = kad::Config::new(StreamProtocol::new("/ipfs/kad/1.0.0"));
-            settings.set_record_filtering(kad::StoreInserts::FilterBoth);
-            let mut dht = kad::Behaviour::with_config(peer, MemoryStore::new(peer), settings);
-            dht.set_mode(Some(kad::Mode::Server));
-            let identify = identify::Behaviour::new(identify::Config::new("x".to_owned(), key.public()));
-            Server { dht, identify }
-        })
-        .unwrap()
-        .build();
-    swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
-    let address = loop {
-        if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
-            break address.with(Protocol::P2p(*swarm.local_peer_id()));
-        }
-    };
-    let (given, keys) = mpsc::channel(4096);
-    tokio::spawn(async move {
-        loop {
-            let event = swarm.select_next_some().await;
-            if let SwarmEvent::Behaviour(ServerEvent::Dht(kad::Event::InboundRequest {
-                request: kad::InboundRequest::AddProvider { record: Some(record) },
-            })) = event
-            {
-                let key = record.key.to_vec();
-                swarm.behaviour_mut().dht.store_mut().add_provider(record).unwrap();
-                given.send(key).await.unwrap();
-            }
-        }
-    });
-    (address, keys)
-}
 
 fn settings(server: &Multiaddr) -> Config {
     Config { bootstrap: vec![server.clone()], ..config() }

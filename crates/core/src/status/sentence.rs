@@ -39,7 +39,7 @@ pub fn sentence(status: Status, reason: Option<Reason>, progress: &Progress<'_>)
         (Status::Pinned, _) => pinned(progress),
         (Status::Queued, Some(Reason::NoCapacity)) => no_capacity(),
         (Status::Queued, _) => queued(progress),
-        (_, Some(reason)) => of_reason(reason, progress),
+        (_, Some(reason)) => of_reason(status, reason, progress),
         (Status::Pinning, None) => retrieving(progress),
         (Status::Failed, None) => "The pin failed.".to_owned(),
     };
@@ -49,7 +49,7 @@ pub fn sentence(status: Status, reason: Option<Reason>, progress: &Progress<'_>)
     }
 }
 
-fn of_reason(reason: Reason, progress: &Progress<'_>) -> String {
+fn of_reason(status: Status, reason: Reason, progress: &Progress<'_>) -> String {
     match reason {
         Reason::Searching => "Looking for a peer that has the root block.".to_owned(),
         Reason::OriginUnreachable => again(
@@ -66,6 +66,10 @@ fn of_reason(reason: Reason, progress: &Progress<'_>) -> String {
             Blocks(progress),
             progress.replicas,
             progress.replicas_wanted
+        ),
+        Reason::InvalidBlock if status == Status::Pinning => again(
+            "Whoever was asked sends a block that is larger than 2 MiB, which is refused; the search goes on with other peers. If the data is yours, add it anew with smaller blocks.",
+            progress,
         ),
         Reason::InvalidBlock => {
             "A block of the DAG is invalid: it cannot be decoded, uses a hash function that is not accepted, or is larger than 2 MiB.".to_owned()

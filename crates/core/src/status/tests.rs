@@ -114,6 +114,8 @@ fn sentences_tell_what_is_known() {
     );
     let text = sentence(Status::Pinning, Some(Reason::NoProviders), &progress);
     assert!(text.ends_with("Next attempt: 2026-01-02T03:04:05.000Z, after 4 attempts."), "{text}");
+    let text = sentence(Status::Pinning, Some(Reason::InvalidBlock), &progress);
+    assert!(text.contains("the search goes on") && text.contains("Next attempt"), "{text}");
 }
 
 #[test]

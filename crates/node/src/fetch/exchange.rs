@@ -16,8 +16,6 @@ pub(crate) enum Supply {
         /// Its bytes.
         data: Bytes,
     },
-    /// A wanted block exceeds the limit of 2 MiB, say those who have it.
-    TooLarge(BlockCid),
     /// Where the search for sources stands.
     Reason(Reason),
     /// Nobody who is known delivers what is wanted, and nobody more can be

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use libp2p::PeerId;
 use parking_lot::Mutex;
@@ -11,6 +12,7 @@ use pinfold_core::hash;
 use pinfold_core::manifest::{self, BlockLeaf, Manifest};
 use pinfold_core::status::Reason;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::exchange::{Exchange, Supply};
 use super::manager::{Peers, Search};
@@ -129,6 +131,9 @@ pub(crate) struct Script {
     /// The most that was wanted at a time.
     pub(crate) most_wanted: usize,
     exhausted: bool,
+    /// The pause before each block.
+    pub(crate) every: Duration,
+    next_at: Option<Instant>,
     /// Counts every block that it delivers.
     pub(crate) deliveries: Arc<AtomicUsize>,
 }
@@ -146,6 +151,8 @@ impl Script {
             stored: 0,
             most_wanted: 0,
             exhausted: false,
+            every: Duration::ZERO,
+            next_at: None,
             deliveries: Arc::default(),
         }
     }
@@ -184,6 +191,11 @@ impl Exchange for Script {
 
     async fn next(&mut self) -> Supply {
         loop {
+            if !self.every.is_zero() {
+                // Kept, so that it is cancel-safe.
+                tokio::time::sleep_until(*self.next_at.get_or_insert(Instant::now() + self.every)).await;
+                self.next_at = None;
+            }
             if let Some(block) = self.deliver() {
                 return block;
             }

@@ -39,8 +39,8 @@ pub enum Refused {
     NotAnAddress(Multiaddr),
 }
 
-/// Whom a permission is for: a peer wherever it is, or, where the peer is not
-/// known, one literal address.
+/// What a permission is for: a peer wherever it is, or one literal address,
+/// with or without the peer that is there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Subject {
     Peer(PeerId),
@@ -80,7 +80,7 @@ impl Policy {
         self.permit(Subject::Peer(peer))
     }
 
-    /// Permits one literal address, of a peer that is not known.
+    /// Permits one literal address while the permit lives.
     pub fn permit_address(self: &Arc<Self>, address: Multiaddr) -> Permit {
         self.permit(Subject::Address(address))
     }
@@ -91,11 +91,12 @@ impl Policy {
     }
 
     fn is_permitted(&self, address: &Multiaddr) -> bool {
-        let subject = match address.iter().last() {
-            Some(Protocol::P2p(peer)) => Subject::Peer(peer),
-            _ => Subject::Address(address.clone()),
+        let permits = self.permits.lock();
+        let of_peer = match address.iter().last() {
+            Some(Protocol::P2p(peer)) => permits.contains_key(&Subject::Peer(peer)),
+            _ => false,
         };
-        self.permits.lock().contains_key(&subject)
+        of_peer || permits.contains_key(&Subject::Address(address.clone()))
     }
 }
 

@@ -89,6 +89,7 @@ struct Inner {
     announce: Vec<Multiaddr>,
     routers: Vec<Url>,
     has_dht: bool,
+    is_public: bool,
     commands: mpsc::Sender<Command>,
     shared: Arc<Shared>,
     guard: Arc<guard::Shared>,
@@ -157,6 +158,7 @@ impl Network {
             peer,
             announce: config.announce.iter().cloned().map(|a| with_peer(a, peer)).collect(),
             has_dht: config.has_dht(),
+            is_public: config.public != PublicNetwork::None,
             routers: config.routers,
             commands,
             shared,
@@ -250,6 +252,12 @@ impl Network {
     /// Whether anything can be asked for providers at all.
     pub fn has_routing(&self) -> bool {
         self.0.has_dht || !self.0.routers.is_empty()
+    }
+
+    /// Whether the node takes part in a public network, in which strangers say
+    /// who is where. Its own routing then names no private address.
+    pub fn is_public(&self) -> bool {
+        self.0.is_public
     }
 
     /// Searches for providers of a block, by the delegated routers and the DHT

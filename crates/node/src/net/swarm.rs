@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Config, DialError, Shared, StartError,
+    Config, DialError, PublicNetwork, Shared, StartError,
     behaviour::{Behaviour, BehaviourEvent, DHT_PROTOCOL},
     dht::{self, Searches},
     dials::{Dials, Reply},
@@ -79,8 +79,14 @@ impl Driver {
                 tracing::warn!(%address, "a bootstrap address lacks its /p2p/ part and is ignored");
                 continue;
             };
-            // The operator named it: that is the permission.
-            self.permits.push(self.policy.permit_peer(peer));
+            // The operator named it: that is the permission. In a public DHT
+            // it is for an address alone that is written down, because there
+            // anybody can say where the peer is.
+            if config.public == PublicNetwork::None {
+                self.permits.push(self.policy.permit_peer(peer));
+            } else {
+                self.permits.push(self.policy.permit_address(address.clone()));
+            }
             if let Some(dht) = self.swarm.behaviour_mut().dht.as_mut() {
                 dht.add_address(&peer, address);
             }
@@ -221,10 +227,8 @@ impl Driver {
         if !info.protocols.contains(&DHT_PROTOCOL) {
             return;
         }
-        for address in info.listen_addrs.into_iter().take(super::MAX_ADDRESSES_PER_ORIGIN) {
-            if self.policy.check(&address).is_ok() {
-                dht.add_address(&peer, address);
-            }
+        for address in claimed(&self.policy, info.listen_addrs) {
+            dht.add_address(&peer, address);
         }
     }
 
@@ -244,6 +248,12 @@ impl Driver {
     }
 }
 
+/// Of the addresses that a peer claims, those that may be dialled.
+fn claimed(policy: &Policy, addresses: Vec<Multiaddr>) -> impl Iterator<Item = Multiaddr> {
+    let some = addresses.into_iter().take(super::MAX_ADDRESSES_PER_ORIGIN);
+    some.filter(|address| policy.check(address).is_ok())
+}
+
 /// `address` with `/p2p/` at its end.
 pub(super) fn with_peer(address: Multiaddr, peer: PeerId) -> Multiaddr {
     match address.iter().last() {
@@ -254,4 +264,20 @@ pub(super) fn with_peer(address: Multiaddr, peer: PeerId) -> Multiaddr {
 
 fn failed(address: &Multiaddr, reason: &impl ToString) -> StartError {
     StartError::Listen { address: address.clone(), reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_a_peer_claims_only_public_addresses_are_taken() {
+        let claims =
+            ["/ip4/11.1.1.1/tcp/1", "/ip4/127.0.0.1/tcp/1", "/ip4/192.168.1.1/tcp/80", "/dns/inside/tcp/1"];
+        let policy = Policy::new(true);
+        let some: Vec<_> = claimed(&policy, claims.map(|text| text.parse().unwrap()).into()).collect();
+        assert_eq!(some, ["/ip4/11.1.1.1/tcp/1".parse().unwrap()]);
+        let many = vec![some[0].clone(); 1_000];
+        assert_eq!(claimed(&policy, many).count(), crate::net::MAX_ADDRESSES_PER_ORIGIN);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pinfold_core::policy::LEAST_PACE;
 use pinfold_core::status::Reason;
 use pinfold_node_api::{
     Answer, Event, EventKind, Inventory, InventoryAck, MAX_ALLOCATIONS, ManifestSummary, Report,
@@ -103,19 +104,25 @@ async fn progress(tx: &mut Tx, node: i64, content: i64, kind: &EventKind) -> Res
         return Ok(Answer::Noted);
     };
     let (bytes, blocks) = (amount(*bytes), amount(*blocks));
-    allocation(tx, node, content, |allocation| allocation.bytes = bytes);
+    let mut more = 0;
+    allocation(tx, node, content, |allocation| {
+        // A new attempt counts from the beginning what it finds held already.
+        more = bytes - allocation.bytes;
+        allocation.bytes = allocation.bytes.max(bytes);
+    });
     let alone = tx.unit.allocations_of(content).filter(|a| a.is_wanted()).count() < 2;
     let (now, deadline) = (tx.now(), millis(tx.settings.pin_deadline));
     let facts = tx.unit.content(content)?;
     if facts.state == State::Held || facts.state == State::Failed {
         return Ok(Answer::Noted);
     }
-    if bytes > facts.progress_bytes && facts.expires_at.is_some() {
-        facts.expires_at = Some(now + deadline);
-    }
+    facts.expires_at = facts.expires_at.map(|at| moved(at, more, now + deadline));
     if alone || bytes >= facts.progress_bytes {
         (facts.progress_bytes, facts.progress_blocks) = (bytes, blocks);
-        facts.reason = (!reason.is_final()).then_some(*reason);
+        // That a block is too large is said by peers, whom nobody can verify:
+        // it explains the pin, and fails it no sooner than its deadline does.
+        let explains = !reason.is_final() || *reason == Reason::InvalidBlock;
+        facts.reason = explains.then_some(*reason);
         facts.attempts = i64::from(*attempts);
     }
     let pauses = next_attempt_ms.is_some();
@@ -131,6 +138,14 @@ async fn progress(tx: &mut Tx, node: i64, content: i64, kind: &EventKind) -> Res
     }
     tx.changed(content);
     Ok(Answer::Noted)
+}
+
+/// The deadline after so many new bytes: each moves it by what it takes at the
+/// slowest pace that is waited for, up to `latest`. So a source that sends one
+/// small block now and then keeps nothing open for ever.
+fn moved(deadline: Millis, new: i64, latest: Millis) -> Millis {
+    let bought = new.max(0).saturating_mul(1_000) / LEAST_PACE.cast_signed();
+    deadline.saturating_add(bought).min(latest).max(deadline)
 }
 
 /// A time from a node's clock, cut to what can be written as a date.

@@ -142,6 +142,8 @@ async fn expire_content(tx: &mut Tx, content: i64) -> Result<()> {
         return Ok(());
     }
     let limit = now - millis(tx.settings.pin_deadline);
+    let why = tx.unit.content(content)?.reason.filter(|reason| *reason == Reason::InvalidBlock);
+    let reason = why.unwrap_or(Reason::Expired);
     let sql = "SELECT DISTINCT account FROM pin WHERE content = $1 AND created <= $2 AND failure IS NULL
         ORDER BY account LIMIT $3";
     let rows = tx.query(sql, &values![content, limit, effects::PART]).await?;
@@ -149,7 +151,7 @@ async fn expire_content(tx: &mut Tx, content: i64) -> Result<()> {
     unit::load_accounts(tx, accounts.iter().copied()).await?;
     unit::load_holdings(tx, accounts.iter().map(|&account| (account, content))).await?;
     for account in accounts {
-        effects::fail_older(tx, account, content, limit, Reason::Expired, None).await?;
+        effects::fail_older(tx, account, content, limit, reason, None).await?;
     }
     let sql = "SELECT MIN(created) FROM pin WHERE content = $1 AND failure IS NULL";
     let oldest = tx.first(sql, &values![content]).await?.map_or(Ok(None), |row| row.opt_int(0))?;

@@ -10,6 +10,8 @@ const DAY: i64 = 24 * HOUR;
 
 crate::on_both!(
     a_pin_without_progress_expires,
+    a_source_that_trickles_keeps_no_pin_open,
+    what_peers_say_is_too_large_fails_at_the_deadline_alone,
     a_nodes_absence_does_not_count,
     turns_are_given_in_order,
     a_pausing_fetch_takes_no_turn,
@@ -32,7 +34,7 @@ async fn a_pin_without_progress_expires(world: World) {
     assert_eq!(status(&db, &old).await, (Status::Failed, Some(Reason::Expired)));
     assert_eq!(status(&db, &young).await.0, Status::Pinning, "it has a deadline of its own");
     world.pass(DAY / 4);
-    node.say(&db, young.content, progress(10, Reason::Retrieving, None)).await;
+    node.say(&db, young.content, progress(1 << 30, Reason::Retrieving, None)).await;
     world.pass(DAY / 2);
     node.report(&db, Vec::new()).await;
     run_jobs(&db).await;
@@ -43,6 +45,44 @@ async fn a_pin_without_progress_expires(world: World) {
     assert_eq!(status(&db, &young).await, (Status::Failed, Some(Reason::Expired)));
     node.release(&db).await;
     assert_eq!(usage(&db, &ann).await, (0, 0));
+    assert_sound(&db).await;
+}
+
+async fn a_source_that_trickles_keeps_no_pin_open(world: World) {
+    let (db, mut node, ann) = world.with_node(1 << 30).await;
+    let slow = db.add_pin(pin(ann.id, 1)).await.unwrap();
+    let again = db.add_pin(pin(ann.id, 2)).await.unwrap();
+    node.pull(&db).await;
+    node.say(&db, again.content, progress(1 << 30, Reason::Retrieving, None)).await;
+    for hour in 1..=23 {
+        world.pass(HOUR);
+        // A small block a minute.
+        node.say(&db, slow.content, progress(60_000 * hour, Reason::Retrieving, None)).await;
+        // What was fetched before, found again by a new attempt.
+        node.say(&db, again.content, progress(0, Reason::Searching, None)).await;
+        node.say(&db, again.content, progress(1 << 30, Reason::Retrieving, None)).await;
+    }
+    run_jobs(&db).await;
+    assert_eq!(status(&db, &slow).await.0, Status::Pinning);
+    world.pass(2 * HOUR);
+    node.report(&db, Vec::new()).await;
+    run_jobs(&db).await;
+    for pin in [slow, again] {
+        assert_eq!(status(&db, &pin).await, (Status::Failed, Some(Reason::Expired)));
+    }
+    assert_sound(&db).await;
+}
+
+async fn what_peers_say_is_too_large_fails_at_the_deadline_alone(world: World) {
+    let (db, mut node, ann) = world.with_node(1 << 30).await;
+    let made = db.add_pin(pin(ann.id, 1)).await.unwrap();
+    node.pull(&db).await;
+    node.say(&db, made.content, progress(500, Reason::InvalidBlock, None)).await;
+    assert_eq!(status(&db, &made).await, (Status::Pinning, Some(Reason::InvalidBlock)));
+    world.pass(DAY + HOUR);
+    node.report(&db, Vec::new()).await;
+    run_jobs(&db).await;
+    assert_eq!(status(&db, &made).await, (Status::Failed, Some(Reason::InvalidBlock)));
     assert_sound(&db).await;
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use pinfold_blockstore::Multihash;
 use pinfold_core::content::{self, BlockCid};
-use pinfold_core::policy;
 use pinfold_core::status::Reason;
 use tokio::time::Instant;
 
@@ -13,6 +12,7 @@ use super::super::exchange::{Exchange, Supply};
 use super::super::slots::Slot;
 use super::super::walk::Derived;
 use super::jobs::{Arrival, Done};
+use super::pace::Pace;
 use super::{Outcome, Transfer, raw, summary};
 
 /// A transfer that gets nothing for so long ends its attempt.
@@ -21,6 +21,9 @@ const STALL: Duration = Duration::from_secs(60);
 /// A transfer that gets blocks, but never the one that its walk waits for,
 /// ends its attempt after so long, and finds other sources.
 const HEAD_STALL: Duration = Duration::from_secs(600);
+
+/// How often a transfer looks at its turn and its times, of which nobody tells.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The pause before a grant is asked for again that was answered with no more
 /// than there was.
@@ -93,7 +96,7 @@ impl<X: Exchange> Transfer<'_, X> {
         }
     }
 
-    pub(super) fn on_supply(&mut self, supply: Supply) -> Result<(), Outcome> {
+    pub(super) fn on_supply(&mut self, supply: Supply) {
         match supply {
             Supply::Block { cid, data } => self.on_block(&cid, data),
             Supply::Reason(reason) => {
@@ -102,12 +105,7 @@ impl<X: Exchange> Transfer<'_, X> {
                 }
             }
             Supply::Exhausted(reason) => self.exhausted = Some(reason),
-            Supply::TooLarge(cid) => {
-                let detail = format!("the block {cid} exceeds the limit of {} bytes", policy::MAX_BLOCK);
-                return Err(Outcome::Failed { reason: Reason::InvalidBlock, detail });
-            }
         }
-        Ok(())
     }
 
     pub(super) fn on_block(&mut self, cid: &BlockCid, data: Bytes) {
@@ -120,6 +118,7 @@ impl<X: Exchange> Transfer<'_, X> {
         metrics::counter!("pinfold_fetch_blocks_total").increment(1);
         metrics::counter!("pinfold_fetch_bytes_total").increment(length);
         self.flow.arrived(length);
+        self.pace.arrived(length);
         // Bytes of their own: what the walk has passed was granted before.
         let fills_gap = codecs.is_empty();
         let arrival = Arrival { multihash: *cid.hash(), codecs, data };
@@ -163,16 +162,33 @@ impl<X: Exchange> Transfer<'_, X> {
         let starving = self.awaits_sources() && self.last_arrival + STALL <= now;
         let headless = !self.wanted.is_empty() && self.last_consumed + HEAD_STALL <= now && self.progressed;
         let overstays = self.slot.as_ref().is_some_and(Slot::overstays);
-        if starving || headless || overstays {
+        let is_over = self.began + self.setup.limits.attempt_time <= now;
+        self.look_at = now + LOOK;
+        if self.is_too_slow(now) {
+            // As good as nothing: the pauses between such attempts grow.
+            return Err(Outcome::Retry { reason: self.reason, progressed: false });
+        }
+        if starving || headless || overstays || is_over {
             return Err(self.retry(self.reason));
         }
         Ok(())
     }
 
-    /// When [`on_time`](Self::on_time) has to look. Every second is enough for
-    /// turns, which nobody tells about.
+    /// Whether its sources are too slow, and nothing else is in the way.
+    fn is_too_slow(&mut self, now: Instant) -> bool {
+        if self.slot.is_none() || !self.awaits_sources() {
+            self.pace = Pace::new(now);
+        }
+        self.pace.is_too_slow(self.setup.limits.pace_window, now)
+    }
+
+    /// When [`on_time`](Self::on_time) has to look, however much arrives before.
     pub(super) fn deadline(&self) -> Instant {
-        let mut deadline = Instant::now() + Duration::from_secs(1);
+        let limits = &self.setup.limits;
+        let mut deadline = self.look_at.min(self.began + limits.attempt_time);
+        if self.slot.is_some() {
+            deadline = deadline.min(self.pace.due(limits.pace_window));
+        }
         if self.awaits_sources() {
             deadline = deadline.min(self.last_arrival + STALL);
         }

@@ -13,6 +13,7 @@ mod drive;
 mod events;
 mod flow;
 mod jobs;
+mod pace;
 
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ use super::workers::Workers;
 use crate::denied::Denied;
 use flow::Flow;
 use jobs::{Arrival, Done, JobError};
+use pace::Pace;
 
 /// Arrived and not stored bytes, of all transfers together, at which no more
 /// are taken from the exchange; it holds its peers back then.
@@ -160,6 +162,10 @@ struct Transfer<'a, X> {
     exhausted: Option<Reason>,
     last_arrival: Instant,
     last_consumed: Instant,
+    began: Instant,
+    pace: Pace,
+    /// When turns and times are looked at next, however much arrives before.
+    look_at: Instant,
     ask_again: Option<Instant>,
     answers: u64,
 }
@@ -190,6 +196,9 @@ impl<'a, X: Exchange> Transfer<'a, X> {
             exhausted: None,
             last_arrival: Instant::now(),
             last_consumed: Instant::now(),
+            began: Instant::now(),
+            pace: Pace::new(Instant::now()),
+            look_at: Instant::now(),
             ask_again: None,
             answers: input.answers,
             setup,
@@ -212,8 +221,8 @@ impl<'a, X: Exchange> Transfer<'a, X> {
                     }
                 }
                 supply = self.exchange.next(), if open => {
-                    self.on_supply(supply)?;
-                    self.take_more()?;
+                    self.on_supply(supply);
+                    self.take_more();
                 }
                 changed = self.setup.input.changed() => {
                     changed.map_err(|_| Outcome::Cancelled)?;
@@ -228,15 +237,14 @@ impl<'a, X: Exchange> Transfer<'a, X> {
 
     /// Takes what has arrived with the last supply, so that all of it is worked
     /// on together.
-    fn take_more(&mut self) -> Result<(), Outcome> {
+    fn take_more(&mut self) {
         for _ in 0..SUPPLIES {
             if self.in_memory() >= self.memory_limit() {
                 break;
             }
             let Some(supply) = self.exchange.next().now_or_never() else { break };
-            self.on_supply(supply)?;
+            self.on_supply(supply);
         }
-        Ok(())
     }
 
     fn retry(&self, reason: Reason) -> Outcome {

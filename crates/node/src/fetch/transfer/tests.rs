@@ -354,6 +354,25 @@ async fn a_cancelled_transfer_keeps_what_it_has() {
 }
 
 #[tokio::test]
+async fn a_source_that_trickles_ends_the_attempt_and_so_does_its_time() {
+    let world = World::new();
+    let mut dag = Dag::default();
+    let leaves: Vec<_> = (0..500).map(|n: u32| dag.leaf(n.to_be_bytes())).collect();
+    let root = dag.node(1, &leaves);
+    let check = async |limits: Limits, progressed| {
+        let mut exchange = Script::new(&dag, 1);
+        exchange.every = Duration::from_millis(20);
+        let setup = Setup { limits, ..world.setup(&root) };
+        let outcome = run(setup, &mut exchange).await;
+        assert_eq!(outcome, Outcome::Retry { reason: Reason::Retrieving, progressed });
+        assert!(exchange.delivered.len() < leaves.len() / 2, "{}", exchange.delivered.len());
+    };
+    let window = Duration::from_millis(200);
+    check(Limits { pace_window: window, ..Limits::default() }, false).await;
+    check(Limits { attempt_time: window, ..Limits::default() }, true).await;
+}
+
+#[tokio::test]
 async fn hundreds_of_tiny_blocks_are_wanted_at_a_time_and_no_more() {
     let world = World::new();
     let mut dag = Dag::default();

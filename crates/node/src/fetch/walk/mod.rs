@@ -23,6 +23,7 @@ mod visited;
 mod tests;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use pinfold_core::content::{self, BlockCid, Cid};
 use pinfold_core::manifest::{self, NO_PARENT};
@@ -53,6 +54,13 @@ pub struct Limits {
     /// Blocks with links left to look up that are at hand; those of further
     /// ones are written small.
     pub spans: usize,
+    /// How long one attempt at a root may take; the next one goes on with what
+    /// it has.
+    pub attempt_time: Duration,
+    /// Over how long the pace of an attempt is judged: one that falls below
+    /// [`policy::LEAST_PACE`] for so long, while it waits for nothing but its
+    /// sources, ends.
+    pub pace_window: Duration,
 }
 
 impl Default for Limits {
@@ -66,6 +74,8 @@ impl Default for Limits {
             ahead: 1 << 12,
             link_memory: 4 << 20,
             spans: 1 << 13,
+            attempt_time: policy::MAX_ATTEMPT,
+            pace_window: Duration::from_secs(600),
         }
     }
 }

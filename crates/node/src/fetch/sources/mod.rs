@@ -5,7 +5,11 @@
 //! that delegated routers and the DHT name; trustless HTTP gateways. Each
 //! stage begins when the ones before have brought nothing for a while, or have
 //! nothing left to try. All of them stay in use: a Bitswap session shares the
-//! wants out among everybody who was found.
+//! wants out among everybody who was found. An origin that is lost meanwhile
+//! is dialled again ([`origins`]).
+
+mod gateways;
+mod origins;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,8 +20,8 @@ use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use pinfold_bitswap as bitswap;
 use pinfold_core::content::{self, BlockCid};
-use pinfold_core::hash;
 use pinfold_core::status::Reason;
+use pinfold_node_api::MAX_ORIGINS;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -26,9 +30,16 @@ use url::Url;
 use super::exchange::{Exchange, Supply};
 use super::manager::{Peers, Search};
 use crate::net::{self, Expectation, Network, Provider, Providers};
+use gateways::ASKED;
+use origins::Origins;
 
-/// Peers that one attempt dials.
-const MAX_DIALS: usize = 48;
+/// Dials of origins in one attempt: all that an assignment names, lost and
+/// found again, or named anew, a few times.
+const MAX_ORIGIN_DIALS: usize = 4 * MAX_ORIGINS;
+
+/// Dials of anybody else in one attempt, whom a session has room for. Counted
+/// by itself, so that dead origins leave room for peers that have the content.
+const MAX_OTHER_DIALS: usize = 32;
 
 /// Peers of one attempt that merely happen to connect while it searches.
 /// A session takes 32 peers, and those that are named come first.
@@ -69,17 +80,26 @@ impl Peers for Net {
     async fn ask(&self, peer: PeerId, roots: Vec<BlockCid>) -> Vec<BlockCid> {
         let mut session = self.network.bitswap().new_session();
         session.add_peer(peer);
+        let mut open: HashSet<_> = roots.iter().copied().collect();
         session.want(roots);
         let mut have = Vec::new();
         let answers = async {
-            while let Some(event) = session.next().await {
+            while !open.is_empty()
+                && let Some(event) = session.next().await
+            {
                 match event {
-                    bitswap::Event::Block { cid, .. } => have.push(cid),
+                    bitswap::Event::Block { cid, .. } => {
+                        open.remove(&cid);
+                        have.push(cid);
+                    }
+                    bitswap::Event::DontHave { cid, .. } => {
+                        open.remove(&cid);
+                    }
                     bitswap::Event::Stalled { .. }
                     | bitswap::Event::NoPeers
                     | bitswap::Event::PeerGone(_)
-                    | bitswap::Event::PeerBanned { .. } => break,
-                    bitswap::Event::DontHave { .. } | bitswap::Event::TooLarge { .. } => {}
+                    | bitswap::Event::PeerBanned { .. }
+                    | bitswap::Event::TooLarge { .. } => break,
                 }
             }
         };
@@ -108,7 +128,7 @@ enum Stage {
 
 /// What a task of a search found.
 enum Found {
-    Dialled { peer: Option<PeerId>, is_origin: bool },
+    Dialled { named: Option<PeerId>, peer: Option<PeerId>, is_origin: bool },
     Fetched { cid: BlockCid, gateway: usize, data: Option<Bytes> },
 }
 
@@ -122,10 +142,11 @@ pub(crate) struct Sources {
     stage_began: Instant,
     tasks: JoinSet<Found>,
     dialling: usize,
-    dials: usize,
+    origin_dials: usize,
+    other_dials: usize,
     known: HashSet<PeerId>,
     /// Peers that origins name.
-    named: HashSet<PeerId>,
+    origins: Origins,
     strangers: usize,
     providers: Option<Providers>,
     arrivals: broadcast::Receiver<PeerId>,
@@ -141,8 +162,8 @@ pub(crate) struct Sources {
     /// Nothing arrives: the session's peers lack it, or there are none.
     starved: bool,
     arrived: bool,
-    /// A block that a peer said is too large, and who.
-    too_large: Option<(BlockCid, PeerId)>,
+    /// A block that somebody said is too large.
+    too_large: Option<BlockCid>,
     told: Option<Reason>,
     exhausted: bool,
 }
@@ -159,9 +180,10 @@ impl Sources {
             stage_began: Instant::now(),
             tasks: JoinSet::new(),
             dialling: 0,
-            dials: 0,
+            origin_dials: 0,
+            other_dials: 0,
             known: HashSet::new(),
-            named: HashSet::new(),
+            origins: Origins::default(),
             strangers: 0,
             providers: None,
             arrivals: net.network.arrivals(),
@@ -188,30 +210,63 @@ impl Sources {
 
     fn dial_origins(&mut self, origins: &[String]) {
         for (peer, addresses) in net::origins(origins) {
-            self.named.extend(peer);
-            self.dial(peer, addresses, true);
+            peer.into_iter().for_each(|peer| self.origins.add(peer, &addresses));
+            self.dial_origin(peer, addresses);
         }
     }
 
-    fn dial(&mut self, peer: Option<PeerId>, addresses: Vec<Multiaddr>, is_origin: bool) {
-        if let Some(peer) = peer.filter(|peer| self.network.is_connected(peer)) {
+    fn dial_origin(&mut self, peer: Option<PeerId>, addresses: Vec<Multiaddr>) {
+        if self.dial(peer, addresses, self.private, true, self.origin_dials < MAX_ORIGIN_DIALS) {
+            self.origin_dials += 1;
+        }
+    }
+
+    /// Dials somebody whom no pin names. `private`: whether whoever named the
+    /// addresses may send us into a private network.
+    fn dial_other(&mut self, peer: Option<PeerId>, addresses: Vec<Multiaddr>, private: bool) {
+        if self.dial(peer, addresses, private, false, self.other_dials < MAX_OTHER_DIALS) {
+            self.other_dials += 1;
+        }
+    }
+
+    /// Whether a dial was begun.
+    fn dial(
+        &mut self,
+        named: Option<PeerId>,
+        addresses: Vec<Multiaddr>,
+        private: bool,
+        is_origin: bool,
+        may: bool,
+    ) -> bool {
+        if let Some(peer) = named.filter(|peer| self.network.is_connected(peer)) {
             self.origin_reached |= is_origin;
             self.add_peer(peer);
-            return;
+            return false;
         }
-        if self.dials >= MAX_DIALS || addresses.is_empty() {
-            return;
+        if !may || addresses.is_empty() {
+            return false;
         }
-        self.dials += 1;
         self.dialling += 1;
-        let (network, private) = (self.network.clone(), self.private);
+        let network = self.network.clone();
         self.tasks.spawn(async move {
-            let dialled = network.dial(peer, addresses, private).await;
+            let dialled = network.dial(named, addresses, private).await;
             if let Err(error) = &dialled {
-                tracing::debug!(?peer, %error, "a source cannot be dialled");
+                tracing::debug!(peer = ?named, %error, "a source cannot be dialled");
             }
-            Found::Dialled { peer: dialled.ok(), is_origin }
+            Found::Dialled { named, peer: dialled.ok(), is_origin }
         });
+        true
+    }
+
+    /// Dials again the lost origins whose time has come. One that has come
+    /// back by itself is asked by the session already.
+    fn dial_lost(&mut self) {
+        for (peer, addresses) in self.origins.take_due(Instant::now()) {
+            if !self.network.is_connected(&peer) {
+                self.known.remove(&peer);
+                self.dial_origin(Some(peer), addresses);
+            }
+        }
     }
 
     fn add_peer(&mut self, peer: PeerId) {
@@ -233,13 +288,17 @@ impl Sources {
     fn advance(&mut self) {
         // What the store holds already needs no sources.
         while self.starved && !self.wanted.is_empty() && self.stage < Stage::Nothing {
-            let idle = self.dialling == 0 && self.providers.is_none() && self.fetching == 0;
+            let idle = !self.is_dialling() && self.providers.is_none() && self.fetching == 0;
             if !idle && self.stage_began.elapsed() < STAGE {
                 return;
             }
             self.stage_began = Instant::now();
             self.enter_next();
         }
+    }
+
+    fn is_dialling(&self) -> bool {
+        self.dialling > 0 || self.origins.is_waiting()
     }
 
     fn enter_next(&mut self) {
@@ -254,7 +313,7 @@ impl Sources {
             Stage::Nodes => {
                 for hint in std::mem::take(&mut self.search.hints) {
                     for (peer, addresses) in net::origins(&hint.addresses) {
-                        self.dial(peer, addresses, false);
+                        self.dial_other(peer, addresses, self.private);
                     }
                 }
             }
@@ -284,7 +343,7 @@ impl Sources {
             let (network, url, private) =
                 (self.network.clone(), self.gateways[gateway].clone(), self.private);
             self.tasks.spawn(async move {
-                let data = from_gateway(&network, &url, cid, private).await;
+                let data = gateways::fetch(&network, &url, cid, private).await;
                 Found::Fetched { cid, gateway, data }
             });
         }
@@ -292,10 +351,14 @@ impl Sources {
 
     fn on_found(&mut self, found: Found) -> Option<Supply> {
         match found {
-            Found::Dialled { peer, is_origin } => {
+            Found::Dialled { named, peer, is_origin } => {
                 self.dialling -= 1;
                 self.origin_reached |= is_origin && peer.is_some();
-                peer.into_iter().for_each(|peer| self.add_peer(peer));
+                match (peer, named) {
+                    (Some(peer), _) => self.add_peer(peer),
+                    (None, Some(named)) => self.origins.unreachable(&named, Instant::now()),
+                    (None, None) => {}
+                }
                 None
             }
             Found::Fetched { cid, gateway, data } => {
@@ -319,7 +382,8 @@ impl Sources {
 
     fn on_session(&mut self, event: bitswap::Event) -> Option<Supply> {
         match event {
-            bitswap::Event::Block { cid, data, .. } => {
+            bitswap::Event::Block { cid, data, from } => {
+                self.origins.delivered(&from);
                 self.starved = false;
                 self.stage_began = Instant::now();
                 self.wanted.remove(&cid);
@@ -329,25 +393,26 @@ impl Sources {
             bitswap::Event::Stalled { .. } | bitswap::Event::NoPeers => self.starved = true,
             bitswap::Event::PeerBanned { peer, reason } => {
                 tracing::info!(%peer, ?reason, root = %self.search.root, "a source was banned");
+                let ban = self.network.bitswap().banned(&peer).unwrap_or_default();
+                self.origins.banned(&peer, Instant::now() + ban);
             }
-            bitswap::Event::TooLarge { cid, from } => return self.on_too_large(cid, from),
-            bitswap::Event::PeerGone(_) | bitswap::Event::DontHave { .. } => {}
+            bitswap::Event::TooLarge { cid, from } => self.on_too_large(cid, from),
+            bitswap::Event::PeerGone(peer) => self.origins.lost(&peer, Instant::now()),
+            bitswap::Event::DontHave { .. } => {}
         }
         None
     }
 
-    /// Nobody can verify that a block is too large without reading it. So it
-    /// is believed of an origin, whom the user named, and of two others that
-    /// say the same; one alone is asked nothing more.
-    fn on_too_large(&mut self, cid: BlockCid, from: PeerId) -> Option<Supply> {
-        if self.named.contains(&from) || self.too_large.is_some_and(|(known, by)| known == cid && by != from)
-        {
-            return Some(Supply::TooLarge(cid));
-        }
-        self.too_large = Some((cid, from));
+    /// Nobody can verify that a block is too large without reading it, and
+    /// whoever says so may lie: any account can name an origin of a content
+    /// that others want, and anybody can connect. So who says it is asked
+    /// nothing more in this attempt, and the block is asked of others.
+    fn on_too_large(&mut self, cid: BlockCid, from: PeerId) {
+        tracing::info!(%cid, peer = %from, root = %self.search.root, "a source sends too large a block");
+        self.too_large = Some(cid);
+        self.origins.forget(&from);
         self.session.remove_peer(&from);
         self.hand_over(&[cid]);
-        None
     }
 
     /// Gives the session what it had no room for.
@@ -369,7 +434,7 @@ impl Sources {
 
     fn on_arrival(&mut self, arrival: &Result<PeerId, broadcast::error::RecvError>) {
         match *arrival {
-            Ok(peer) if self.named.contains(&peer) => {
+            Ok(peer) if self.origins.contains(&peer) => {
                 self.origin_reached = true;
                 self.add_peer(peer);
             }
@@ -381,14 +446,18 @@ impl Sources {
 
     fn on_provider(&mut self, provider: Option<Provider>) {
         match provider {
-            Some(provider) => self.dial(Some(provider.peer), provider.addresses, false),
+            // Anybody can publish a provider record for any root.
+            Some(Provider { peer, addresses, .. }) => {
+                let private = self.private && !self.network.is_public();
+                self.dial_other(Some(peer), addresses, private);
+            }
             None => self.providers = None,
         }
     }
 
     /// What there is to say about the search itself.
     fn news(&mut self) -> Option<Supply> {
-        let over = self.stage == Stage::Nothing && self.dialling == 0 && self.providers.is_none();
+        let over = self.stage == Stage::Nothing && !self.is_dialling() && self.providers.is_none();
         if over && self.starved && self.fetching == 0 && !self.wanted.is_empty() && !self.exhausted {
             self.exhausted = true;
             return Some(Supply::Exhausted(self.reason()));
@@ -406,35 +475,14 @@ impl Sources {
     }
 
     fn reason(&self) -> Reason {
-        if self.arrived {
+        if self.too_large.is_some_and(|cid| self.wanted.contains_key(&cid)) {
+            Reason::InvalidBlock
+        } else if self.arrived {
             Reason::Retrieving
         } else if self.origin_reached {
             Reason::NoProviders
         } else {
             Reason::OriginUnreachable
-        }
-    }
-}
-
-/// Marks a block that a gateway is being asked for.
-const ASKED: usize = 1 << (usize::BITS - 1);
-
-async fn from_gateway(network: &Network, gateway: &Url, cid: BlockCid, private: bool) -> Option<Bytes> {
-    let fetched = network.http().get_block(gateway, &cid, private).await;
-    let data = match fetched {
-        Ok(data) => data,
-        Err(error) => {
-            tracing::debug!(%gateway, %cid, %error, "a gateway did not bring a block");
-            return None;
-        }
-    };
-    let multihash = *content::of_block_cid(&cid).hash();
-    let verify = move || hash::verify(&multihash, &data).map(|()| data);
-    match tokio::task::spawn_blocking(verify).await.ok()? {
-        Ok(data) => Some(data),
-        Err(error) => {
-            tracing::warn!(%gateway, %cid, %error, "a gateway sent a wrong block");
-            None
         }
     }
 }
@@ -475,9 +523,9 @@ impl Exchange for Sources {
                 provider = next_provider(&mut self.providers) => self.on_provider(provider),
                 arrival = self.arrivals.recv() => self.on_arrival(&arrival),
                 Some(origins) = self.more_origins.recv() => {
-                    self.dials = 0;
                     self.dial_origins(&origins);
                 }
+                () = until(self.origins.next()) => self.dial_lost(),
                 () = tokio::time::sleep_until(stage_ends), if self.starved && self.stage < Stage::Nothing => {}
             }
         }
@@ -487,6 +535,13 @@ impl Exchange for Sources {
 async fn next_provider(providers: &mut Option<Providers>) -> Option<Provider> {
     match providers {
         Some(providers) => providers.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }
