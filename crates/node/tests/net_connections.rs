@@ -6,7 +6,7 @@ mod net_support;
 use std::time::Duration;
 
 use libp2p::{Multiaddr, PeerId};
-use net_support::{Stub, arrival, config, gone, join, network, start};
+use net_support::{Stub, arrival, config, gone, is_isolated, join, network, start};
 use pinfold_node::net::{DialError, dns::Resolver};
 
 #[tokio::test]
@@ -234,22 +234,38 @@ async fn names_that_resolve_to_forbidden_addresses_are_refused() {
 /// A name that first resolves to a public address and then to loopback: what
 /// is judged is what is dialled, each time.
 #[tokio::test]
-async fn rebinding_gains_nothing() {
+async fn rebinding_gains_nothing_in_namespaces() {
+    if !is_isolated("rebinding_gains_nothing_in_namespaces") {
+        return;
+    }
     let inside = network().await;
-    let stub = Stub::default();
-    stub.address("rebind.test", &["127.0.0.1"]);
-    let mut settings = config();
-    settings.resolver = Some(Resolver::new(stub.clone()));
-    let a = start(settings).await;
     let tail: Multiaddr = inside.listen_addresses()[0].iter().skip(1).collect();
-    let address: Multiaddr = format!("/dns/rebind.test{tail}").parse().unwrap();
-    // With the permission the name works, which shows that the stub does.
-    assert!(a.dial(Some(inside.peer_id()), vec![address.clone()], true).await.is_ok());
-    a.disconnect(inside.peer_id());
-    gone(&a, &inside).await;
-    let refused = a.dial(Some(inside.peer_id()), vec![address], false).await.unwrap_err();
-    assert!(refused.to_string().contains("private"), "{refused}");
-    a.shutdown().await;
+    for ends in ["", "/ws"] {
+        let stub = Stub::default();
+        let mut settings = config();
+        settings.resolver = Some(Resolver::new(stub.clone()));
+        let a = start(settings).await;
+        let port: Multiaddr = tail.iter().take(1).collect();
+        let address: Multiaddr = format!("/dns/rebind.test{port}{ends}").parse().unwrap();
+        let dial = async |private| a.dial(Some(inside.peer_id()), vec![address.clone()], private).await;
+        // Nothing leads to the first address here, which lets the second be
+        // tried if it is looked up again.
+        stub.sequence("rebind.test", &[&["11.0.0.1"], &["127.0.0.1"]]);
+        let unreachable = dial(false).await.unwrap_err();
+        assert!(unreachable.to_string().contains("unreachable"), "{unreachable}");
+        assert_eq!(stub.lookups(), 1, "one lookup for each dial");
+        let refused = dial(false).await.unwrap_err();
+        assert!(refused.to_string().contains("private"), "{refused}");
+        assert_eq!(stub.lookups(), 2);
+        assert!(inside.connected().is_empty());
+        if ends.is_empty() {
+            // With the permission the name works, which shows that the stub does.
+            assert!(dial(true).await.is_ok());
+            a.disconnect(inside.peer_id());
+            gone(&inside, &a).await;
+        }
+        a.shutdown().await;
+    }
     inside.shutdown().await;
 }
 

@@ -3,7 +3,10 @@
 
 mod net_support;
 
-use std::net::SocketAddr;
+use std::{
+    net::{SocketAddr, TcpListener},
+    process::Command,
+};
 
 use axum::{
     Router,
@@ -14,7 +17,7 @@ use axum::{
 };
 use cid::Cid;
 use libp2p::PeerId;
-use net_support::{Stub, config, network, start};
+use net_support::{Stub, config, is_alone, is_isolated, network, start};
 use pinfold_node::net::{Source, dns::Resolver, http::HttpError};
 use url::Url;
 
@@ -129,6 +132,66 @@ async fn private_addresses_are_refused_however_they_are_written() {
     let refused = closed.http().get_block(&url(format!("http://{address}")), &cid(), true).await;
     assert!(matches!(refused, Err(HttpError::Refused(_))));
     closed.shutdown().await;
+}
+
+/// A name that first resolves to a public address and then to loopback, asked
+/// for directly and after a redirect.
+#[tokio::test]
+async fn rebinding_gains_nothing_in_namespaces() {
+    if !is_isolated("rebinding_gains_nothing_in_namespaces") {
+        return;
+    }
+    let inside = serve(gateway()).await;
+    let to = format!("http://rebind.test:{}/ipfs/{CID}", inside.port());
+    let redirecting = Router::new().route("/ipfs/{cid}", get(async move || Redirect::temporary(&to)));
+    let redirecting = url(format!("http://{}", serve(redirecting).await));
+    let direct = url(format!("http://rebind.test:{}", inside.port()));
+    for (base, private) in [(&direct, false), (&redirecting, true)] {
+        let stub = Stub::default();
+        let bad = if private { "169.254.169.254" } else { "127.0.0.1" };
+        stub.sequence("rebind.test", &[&["11.0.0.1"], &[bad]]);
+        let mut settings = config();
+        settings.resolver = Some(Resolver::new(stub.clone()));
+        let network = start(settings).await;
+        let ask = async || network.http().get_block(base, &cid(), private).await.unwrap_err();
+        let unreachable = ask().await.to_string();
+        assert!(unreachable.contains("unreachable"), "{unreachable}");
+        assert_eq!(stub.lookups(), 1, "one lookup for each request");
+        let refused = ask().await;
+        assert!(matches!(refused, HttpError::Refused(_)), "{refused:?}");
+        assert_eq!(stub.lookups(), 2);
+        network.shutdown().await;
+    }
+}
+
+/// Whoever sets the environment could read and change what is fetched.
+#[tokio::test]
+async fn no_proxy_is_taken_from_the_environment() {
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    proxy.set_nonblocking(true).unwrap();
+    let url_of_proxy = format!("http://{}", proxy.local_addr().unwrap());
+    let with_proxies = |program: &std::path::Path, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+            command.env(name, &url_of_proxy).env(name.to_lowercase(), &url_of_proxy);
+        }
+        for name in ["NO_PROXY", "no_proxy", "REQUEST_METHOD"] {
+            command.env_remove(name);
+        }
+        command
+    };
+    if !is_alone("no_proxy_is_taken_from_the_environment", with_proxies) {
+        let nobody = proxy.accept().expect_err("nobody has connected");
+        assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock);
+        return;
+    }
+    assert!(std::env::var("HTTP_PROXY").is_ok());
+    let address = serve(gateway()).await;
+    let network = network().await;
+    let block = network.http().get_block(&url(format!("http://{address}")), &cid(), true).await;
+    assert_eq!(block.unwrap(), "the block");
+    network.shutdown().await;
 }
 
 #[tokio::test]

@@ -5,6 +5,9 @@ use std::{
     collections::HashMap,
     io,
     net::IpAddr,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -73,18 +76,56 @@ pub async fn until(condition: impl Fn() -> bool) {
     tokio::time::timeout(PATIENCE, wait).await.expect("it becomes true in time");
 }
 
+/// Runs a test once more in a process of its own: `run` starts this program
+/// with arguments that select it. Whether this is that process, and the test's
+/// body is to go on.
+pub fn is_alone(test: &str, run: impl FnOnce(&Path, &[&str]) -> Command) -> bool {
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let program = std::env::current_exe().unwrap();
+    let mut command = run(&program, &["--exact", test, "--nocapture", "--test-threads=1"]);
+    let ended = command.env(ALONE, "1").output().unwrap();
+    let said = [ended.stdout, ended.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(ended.status.success(), "{}", said.concat());
+    // A name that selects nothing would succeed, too.
+    assert!(said[0].contains("1 passed"), "{}", said.concat());
+    false
+}
+
+const ALONE: &str = "PINFOLD_TEST_ALONE";
+
+/// The same in a network with nothing but loopback, so that a test can name
+/// addresses of the Internet and no packet leaves the machine.
+pub fn is_isolated(test: &str) -> bool {
+    is_alone(test, |program, arguments| {
+        let is_root = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+        let mut command = Command::new("unshare");
+        command.args((!is_root).then_some("--map-root-user"));
+        command.args(["--net", "sh", "-c", r#"ip link set lo up && exec "$0" "$@""#]);
+        command.arg(program).args(arguments);
+        command
+    })
+}
+
 /// Scripted name servers.
 #[derive(Clone, Default)]
 pub struct Stub {
-    addresses: Arc<Mutex<HashMap<String, Vec<IpAddr>>>>,
+    /// What each lookup of a name is answered, in turn; the last one stays.
+    addresses: Arc<Mutex<HashMap<String, Vec<Vec<IpAddr>>>>>,
     texts: Arc<Mutex<HashMap<String, Vec<String>>>>,
     lookups: Arc<AtomicUsize>,
 }
 
 impl Stub {
     pub fn address(&self, name: &str, ips: &[&str]) {
-        let ips = ips.iter().map(|ip| ip.parse().unwrap()).collect();
-        self.addresses.lock().unwrap().insert(name.to_owned(), ips);
+        self.sequence(name, &[ips]);
+    }
+
+    /// A name whose address changes from lookup to lookup.
+    pub fn sequence(&self, name: &str, answers: &[&[&str]]) {
+        let answer = |ips: &&[&str]| ips.iter().map(|ip| ip.parse().unwrap()).collect();
+        self.addresses.lock().unwrap().insert(name.to_owned(), answers.iter().map(answer).collect());
     }
 
     pub fn text(&self, name: &str, text: &str) {
@@ -95,13 +136,12 @@ impl Stub {
         self.lookups.load(Ordering::SeqCst)
     }
 
-    fn answer<T: Clone + Send + 'static>(
+    fn found<T: Send + 'static>(
         &self,
-        from: &Mutex<HashMap<String, Vec<T>>>,
         name: &str,
+        found: Option<Vec<T>>,
     ) -> BoxFuture<'static, io::Result<Vec<T>>> {
         self.lookups.fetch_add(1, Ordering::SeqCst);
-        let found = from.lock().unwrap().get(name.trim_end_matches('.')).cloned();
         let found = found.ok_or_else(|| io::Error::other(format!("{name} does not exist")));
         futures::future::ready(found).boxed()
     }
@@ -109,11 +149,16 @@ impl Stub {
 
 impl Lookup for Stub {
     fn addresses(&self, name: String, _: Family) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
-        self.answer(&self.addresses, &name)
+        let mut names = self.addresses.lock().unwrap();
+        let answers = names.get_mut(name.trim_end_matches('.'));
+        let found =
+            answers.map(|answers| if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() });
+        self.found(&name, found)
     }
 
     fn texts(&self, name: String) -> BoxFuture<'static, io::Result<Vec<String>>> {
-        self.answer(&self.texts, &name)
+        let found = self.texts.lock().unwrap().get(name.trim_end_matches('.')).cloned();
+        self.found(&name, found)
     }
 }
 
