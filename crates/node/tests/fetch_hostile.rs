@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -177,7 +178,11 @@ async fn gateway(blocks: HashMap<String, Vec<u8>>) -> url::Url {
         let found = blocks.get(&cid).cloned();
         async move { found.ok_or(axum::http::StatusCode::NOT_FOUND) }
     };
-    let router = axum::Router::new().route("/ipfs/{cid}", axum::routing::get(answer));
+    listen(axum::Router::new().route("/ipfs/{cid}", axum::routing::get(answer))).await
+}
+
+/// Answers HTTP on loopback until the test ends; the base URL.
+async fn listen(router: axum::Router) -> url::Url {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await });
@@ -241,4 +246,25 @@ async fn strangers_in_a_public_dht_send_nobody_into_a_private_network() {
     assert_eq!(dialled_for_the_dht(net::PublicNetwork::Amino).await, (false, false));
     // Among machines of one's own, who is named by a record is dialled.
     assert_eq!(dialled_for_the_dht(net::PublicNetwork::None).await, (true, false));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_dials_only_so_many_of_those_whom_a_router_names() {
+    let (victim, of_victim) = listener().await;
+    let hits = Arc::new(AtomicUsize::new(0));
+    let counted = hits.clone();
+    tokio::spawn(async move {
+        while victim.accept().await.is_ok() {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let record = |_| serde_json::json!({ "Schema": "peer", "ID": PeerId::random().to_string(), "Addrs": [of_victim.to_string()] });
+    let answer = serde_json::json!({ "Providers": (0..64).map(record).collect::<Vec<_>>() });
+    let answer = axum::routing::get(async move || axum::Json(answer));
+    let router = listen(axum::Router::new().route("/routing/v1/providers/{cid}", answer)).await;
+    let (near, b, _dir) = hosted(move |settings| settings.network.routers = vec![router]).await;
+    near.assign(assignment(1, &blocks(1, 1_000).0, Vec::new()));
+    put_off(&near, 1).await;
+    assert_eq!(hits.load(Ordering::SeqCst), 32);
+    b.shutdown().await;
 }

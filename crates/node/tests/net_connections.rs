@@ -5,9 +5,10 @@ mod net_support;
 
 use std::time::Duration;
 
-use libp2p::{Multiaddr, PeerId};
-use net_support::{Stub, arrival, config, gone, is_isolated, join, network, start};
-use pinfold_node::net::{DialError, dns::Resolver};
+use futures::StreamExt;
+use libp2p::{Multiaddr, PeerId, identify, swarm::SwarmEvent};
+use net_support::{PATIENCE, Stub, arrival, config, gone, is_isolated, join, network, start, until};
+use pinfold_node::net::{Config, DialError, Limits, Network, dns::Resolver};
 
 #[tokio::test]
 async fn a_dial_connects_and_both_sides_hear_of_it() {
@@ -166,6 +167,145 @@ async fn strangers_leave_room_for_expected_peers() {
     assert!(!b.is_connected(&stranger.peer_id()));
     for network in others.iter().chain([&b, &stranger, &friend]) {
         network.shutdown().await;
+    }
+}
+
+/// Whether `stranger` is turned away by `at`.
+async fn is_refused(at: &Network, stranger: &Network) -> bool {
+    let dialled = stranger.dial(Some(at.peer_id()), at.listen_addresses(), true).await;
+    // A refused connection is closed after the handshake, or before.
+    if dialled.is_ok() {
+        let settled = || at.is_connected(&stranger.peer_id()) || !stranger.is_connected(&at.peer_id());
+        until(settled).await;
+    }
+    !at.is_connected(&stranger.peer_id())
+}
+
+#[tokio::test]
+async fn connections_of_strangers_are_capped_by_address_number_and_memory() {
+    let check = async |change: fn(&mut Limits), taken: usize, spares_expected: bool| {
+        let mut settings = config();
+        change(&mut settings.limits);
+        let b = start(settings).await;
+        let mut strangers = Vec::new();
+        for n in 0..=taken {
+            let stranger = network().await;
+            assert_eq!(is_refused(&b, &stranger).await, n == taken, "number {n} of {taken}");
+            strangers.push(stranger);
+        }
+        let friend = network().await;
+        let _expected = b.expect(friend.peer_id());
+        assert_eq!(is_refused(&b, &friend).await, !spares_expected);
+        strangers.extend([b, friend]);
+        for network in strangers {
+            network.shutdown().await;
+        }
+    };
+    check(|limits| limits.per_address = 2, 2, true).await;
+    check(|limits| limits.memory_bytes = 0, 0, true).await;
+    check(|limits| limits.total = 3, 3, false).await;
+}
+
+#[tokio::test]
+async fn an_end_to_dials_and_outbound_connections() {
+    let others = [network().await, network().await];
+    let mut settings = config();
+    settings.limits.outbound = 1;
+    let a = start(settings).await;
+    join(&a, &others[0]).await;
+    let refused = a.dial(Some(others[1].peer_id()), others[1].listen_addresses(), true).await;
+    assert!(matches!(refused, Err(DialError::Busy)), "{refused:?}");
+    let mut settings = config();
+    settings.limits.pending_outbound = 0;
+    let b = start(settings).await;
+    let refused = b.dial(Some(others[1].peer_id()), others[1].listen_addresses(), true).await;
+    assert!(matches!(refused, Err(DialError::Busy)), "{refused:?}");
+    for network in others.iter().chain([&a, &b]) {
+        network.shutdown().await;
+    }
+}
+
+/// Who opens connections and says nothing keeps nobody else out.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn half_open_connections_leave_room_for_others() {
+    let b = network().await;
+    let port = b.listen_addresses()[0].iter().find_map(|part| match part {
+        libp2p::multiaddr::Protocol::Tcp(port) => Some(port),
+        _ => None,
+    });
+    let to = std::net::SocketAddr::from(([127, 0, 0, 1], port.unwrap()));
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+        silent.push(socket.connect(to).await.unwrap());
+    }
+    // Its connection is accepted after those, which would have taken all room.
+    let friend = network().await;
+    join(&friend, &b).await;
+    friend.shutdown().await;
+    drop(silent);
+    b.shutdown().await;
+}
+
+#[tokio::test]
+async fn of_expected_peers_too_only_so_many_are_kept() {
+    let mut settings = config();
+    settings.idle_timeout = Duration::from_millis(50);
+    settings.arrival_grace = Duration::from_millis(50);
+    settings.limits.kept_alive = 1;
+    let b = start(settings.clone()).await;
+    let (first, second) = (start(settings.clone()).await, start(settings).await);
+    let _expected = [&first, &second].map(|peer| (b.expect(peer.peer_id()), peer.expect(b.peer_id())));
+    join(&first, &b).await;
+    join(&second, &b).await;
+    gone(&b, &second).await;
+    assert!(b.is_connected(&first.peer_id()));
+    for network in [b, first, second] {
+        network.shutdown().await;
+    }
+}
+
+/// Each protocol is a door: these are all.
+#[tokio::test]
+async fn no_protocol_is_spoken_that_is_not_used() {
+    let nobody = format!("/ip4/127.0.0.1/tcp/1/p2p/{}", PeerId::random());
+    for bootstrap in [Vec::new(), vec![nobody.parse().unwrap()]] {
+        let b = start(Config { bootstrap, ..config() }).await;
+        let mut swarm = libp2p::SwarmBuilder::with_new_identity()
+            .with_tokio()
+            .with_tcp(Default::default(), libp2p::noise::Config::new, libp2p::yamux::Config::default)
+            .unwrap()
+            .with_behaviour(|key| {
+                identify::Behaviour::new(identify::Config::new("x".to_owned(), key.public()))
+            })
+            .unwrap()
+            .build();
+        swarm.dial(b.listen_addresses()[0].clone()).unwrap();
+        let identified = async {
+            loop {
+                if let SwarmEvent::Behaviour(identify::Event::Received { info, .. }) =
+                    swarm.next().await.unwrap()
+                {
+                    return info.protocols;
+                }
+            }
+        };
+        let spoken = tokio::time::timeout(PATIENCE, identified).await.expect("it identifies itself");
+        let mut spoken: Vec<_> = spoken.iter().map(ToString::to_string).collect();
+        spoken.sort_unstable();
+        let want = [
+            "/ipfs/bitswap",
+            "/ipfs/bitswap/1.0.0",
+            "/ipfs/bitswap/1.1.0",
+            "/ipfs/bitswap/1.2.0",
+            "/ipfs/id/1.0.0",
+            "/ipfs/id/push/1.0.0",
+            "/ipfs/ping/1.0.0",
+        ];
+        assert_eq!(spoken, want);
+        b.shutdown().await;
     }
 }
 

@@ -113,8 +113,14 @@ pub struct Limits {
     /// Established connections in all; less than the sum of both, so that
     /// neither direction starves the other.
     pub total: u32,
+    /// Established inbound connections of strangers from one IP address (or
+    /// one IPv6 /64): many users can share one, one attacker must not take all.
+    pub per_address: usize,
     /// Inbound connections that are still shaking hands.
     pub pending_inbound: u32,
+    /// Of those, from one address: who opens connections and says nothing
+    /// leaves room for others.
+    pub pending_per_address: usize,
     /// Outbound connections that are still being dialled.
     pub pending_outbound: u32,
     /// Streams that one peer may have open on one connection.
@@ -123,6 +129,9 @@ pub struct Limits {
     pub streams: usize,
     /// Idle connections that are kept alive for being expected or new.
     pub kept_alive: usize,
+    /// Bytes of this process in memory, above which no stranger's connection
+    /// is taken. Ten times what a busy `up` uses. Known on Linux alone.
+    pub memory_bytes: u64,
 }
 
 impl Default for Limits {
@@ -132,11 +141,14 @@ impl Default for Limits {
             inbound: 512,
             outbound: 512,
             total: 768,
+            per_address: 128,
             pending_inbound: 64,
+            pending_per_address: 32,
             pending_outbound: 64,
             streams_per_connection: 512,
             streams: 4096,
             kept_alive: 256,
+            memory_bytes: 1 << 30,
         }
     }
 }

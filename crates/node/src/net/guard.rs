@@ -13,7 +13,8 @@
 //!
 //! Each kind has a bound. When too many strangers knock, the oldest of them
 //! loses its grace. Strangers also leave a part of the inbound connections to
-//! expected peers, and one address gets only so many.
+//! expected peers, and one address gets only so many, before and after it has
+//! shaken hands. They get none while this process uses too much memory.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -41,15 +42,15 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::{Config, filter::ip_of};
+use super::{
+    Config,
+    filter::ip_of,
+    room::{ByAddress, Memory},
+};
 
 /// Arrivals that a slow receiver may lag behind before it loses the oldest.
 /// Who lags asks for the connected peers.
 const ARRIVALS: usize = 256;
-
-/// Inbound connections from one IP address (or one IPv6 /64): many users can
-/// share one, one attacker must not take all.
-const INBOUND_PER_ADDRESS: usize = 128;
 
 /// How much longer the queue of graces may be than the graces in it: ended
 /// connections leave it late, and a flood of short ones must not fill it.
@@ -172,10 +173,16 @@ pub(super) struct Behaviour {
     shared: Arc<Shared>,
     grace: Duration,
     inbound_limit: usize,
+    address_limit: usize,
+    pending_limit: usize,
     kept_limit: usize,
+    memory: Memory,
     open: HashMap<ConnectionId, Open>,
     by_peer: HashMap<PeerId, HashSet<ConnectionId>>,
-    inbound_by_address: HashMap<IpAddr, usize>,
+    inbound_by_address: ByAddress,
+    /// Inbound connections that are shaking hands.
+    pending: HashMap<ConnectionId, IpAddr>,
+    pending_by_address: ByAddress,
     inbound: usize,
     /// Connections in grace, oldest first; ended ones are skipped.
     in_grace: VecDeque<(Instant, ConnectionId)>,
@@ -192,10 +199,15 @@ impl Behaviour {
             shared,
             grace: config.arrival_grace,
             inbound_limit: config.limits.inbound as usize,
+            address_limit: config.limits.per_address,
+            pending_limit: config.limits.pending_per_address,
             kept_limit: config.limits.kept_alive,
+            memory: Memory::new(config.limits.memory_bytes),
             open: HashMap::new(),
             by_peer: HashMap::new(),
-            inbound_by_address: HashMap::new(),
+            inbound_by_address: ByAddress::default(),
+            pending: HashMap::new(),
+            pending_by_address: ByAddress::default(),
             inbound: 0,
             in_grace: VecDeque::new(),
             grace_count: 0,
@@ -205,12 +217,31 @@ impl Behaviour {
         }
     }
 
-    fn admit_inbound(&self, peer: &PeerId, from: Option<IpAddr>) -> Result<(), ConnectionDenied> {
-        let here = from.and_then(|ip| self.inbound_by_address.get(&ip)).copied().unwrap_or(0);
+    fn admit_pending(&mut self, id: ConnectionId, from: Option<IpAddr>) -> Result<(), ConnectionDenied> {
+        let Some(ip) = from else { return Ok(()) };
+        if self.pending_by_address.count(ip) >= self.pending_limit {
+            return Err(ConnectionDenied::new(Full("this address has too many that are shaking hands")));
+        }
+        self.pending_by_address.add(ip);
+        self.pending.insert(id, ip);
+        Ok(())
+    }
+
+    fn no_longer_pending(&mut self, id: ConnectionId) {
+        if let Some(ip) = self.pending.remove(&id) {
+            self.pending_by_address.remove(ip);
+        }
+    }
+
+    fn admit_inbound(&mut self, peer: &PeerId, from: Option<IpAddr>) -> Result<(), ConnectionDenied> {
+        let here = from.map_or(0, |ip| self.inbound_by_address.count(ip));
         if self.shared.is_expected(peer) {
             return Ok(());
         }
-        if here >= INBOUND_PER_ADDRESS {
+        if self.memory.is_exceeded() {
+            return Err(ConnectionDenied::new(Full("this process uses all the memory that it may")));
+        }
+        if here >= self.address_limit {
             return Err(ConnectionDenied::new(Full("this address has too many connections")));
         }
         if self.inbound >= self.inbound_limit - self.inbound_limit / RESERVED_SHARE {
@@ -223,9 +254,7 @@ impl Behaviour {
         self.by_peer.entry(peer).or_default().insert(id);
         if inbound {
             self.inbound += 1;
-            if let Some(ip) = from {
-                *self.inbound_by_address.entry(ip).or_default() += 1;
-            }
+            from.into_iter().for_each(|ip| self.inbound_by_address.add(ip));
             if self.in_grace.len() >= GRACE_QUEUE * self.kept_limit {
                 self.in_grace.retain(|(_, id)| self.open.get(id).is_some_and(|open| open.grace));
             }
@@ -261,7 +290,7 @@ impl Behaviour {
         }
         if inbound {
             self.inbound -= 1;
-            self.forget_address(open.from);
+            open.from.into_iter().for_each(|ip| self.inbound_by_address.remove(ip));
         }
         if let Some(ids) = self.by_peer.get_mut(&open.peer) {
             ids.remove(&id);
@@ -276,16 +305,6 @@ impl Behaviour {
                 state.connected.remove(&open.peer);
                 state.changed.remove(&open.peer);
                 state.leave.remove(&open.peer);
-            }
-        }
-    }
-
-    fn forget_address(&mut self, from: Option<IpAddr>) {
-        let Some(ip) = from else { return };
-        if let Some(count) = self.inbound_by_address.get_mut(&ip) {
-            *count -= 1;
-            if *count == 0 {
-                self.inbound_by_address.remove(&ip);
             }
         }
     }
@@ -375,6 +394,15 @@ impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = Handler;
     type ToSwarm = Infallible;
 
+    fn handle_pending_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.admit_pending(id, source(remote))
+    }
+
     fn handle_established_inbound_connection(
         &mut self,
         _: ConnectionId,
@@ -400,7 +428,9 @@ impl NetworkBehaviour for Behaviour {
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
+            FromSwarm::ListenFailure(e) => self.no_longer_pending(e.connection_id),
             FromSwarm::ConnectionEstablished(e) => {
+                self.no_longer_pending(e.connection_id);
                 let inbound = e.endpoint.is_listener();
                 let from = source(e.endpoint.get_remote_address());
                 self.opened(e.connection_id, e.peer_id, from, inbound);

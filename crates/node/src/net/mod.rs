@@ -23,6 +23,7 @@ pub mod http;
 mod muxer;
 mod provide;
 mod providers;
+mod room;
 mod security;
 mod swarm;
 mod tls;
