@@ -51,9 +51,19 @@ pub fn sentence(status: Status, reason: Option<Reason>, progress: &Progress<'_>)
 
 fn of_reason(status: Status, reason: Reason, progress: &Progress<'_>) -> String {
     match reason {
+        Reason::Searching if progress.blocks > 0 => {
+            format!("Looking for a peer that has the rest: {} so far.", Blocks(progress))
+        }
         Reason::Searching => "Looking for a peer that has the root block.".to_owned(),
         Reason::OriginUnreachable => again(
             "None of the origins could be reached; the search goes on with other peers. Keep the node that has the data online and connected to one of the delegates.",
+            progress,
+        ),
+        Reason::NoProviders if progress.blocks > 0 => again(
+            &format!(
+                "No known peer has the next of the blocks that are missing: {} so far. Keep a node that has them all online, or pin again with its addresses as origins.",
+                Blocks(progress)
+            ),
             progress,
         ),
         Reason::NoProviders => again(

@@ -124,3 +124,12 @@ fn a_detail_follows_the_sentence() {
     let text = sentence(Status::Failed, Some(Reason::InvalidBlock), &progress);
     assert!(text.ends_with(" Block bafy… is 3 MiB."), "{text}");
 }
+
+#[test]
+fn a_search_for_the_rest_does_not_say_that_the_root_is_missing() {
+    let progress = Progress { blocks: 3, bytes: 2_215, ..Progress::default() };
+    for reason in [Reason::Searching, Reason::NoProviders] {
+        let text = sentence(Status::Pinning, Some(reason), &progress);
+        assert!(text.contains("3 blocks, 2.2 kB so far") && !text.contains("root block"), "{text}");
+    }
+}

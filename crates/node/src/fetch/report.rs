@@ -1,12 +1,20 @@
 //! How a fetch tells the service where it stands.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use pinfold_core::status::Reason;
 use pinfold_node_api::{AllocationId, EventKind};
 
 use crate::agent::Outbox;
+
+/// What the service was last told of a content, from attempt to attempt: a
+/// pause between two is no step back.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    blocks: AtomicU64,
+    bytes: AtomicU64,
+}
 
 /// Reports for one content, under whichever generation it is allocated now.
 #[derive(Clone)]
@@ -15,12 +23,19 @@ pub(crate) struct Reporter {
     content: i64,
     generation: Arc<AtomicI64>,
     attempts: u32,
+    told: Arc<Told>,
     last: Option<(u64, u64, Reason)>,
 }
 
 impl Reporter {
-    pub(crate) fn new(outbox: Outbox, content: i64, generation: Arc<AtomicI64>, attempts: u32) -> Self {
-        Self { outbox, content, generation, attempts, last: None }
+    pub(crate) fn new(
+        outbox: Outbox,
+        content: i64,
+        generation: Arc<AtomicI64>,
+        attempts: u32,
+        told: Arc<Told>,
+    ) -> Self {
+        Self { outbox, content, generation, attempts, told, last: None }
     }
 
     fn allocation(&self) -> AllocationId {
@@ -32,13 +47,16 @@ impl Reporter {
         let now = (blocks, bytes, reason);
         if self.last != Some(now) {
             self.last = Some(now);
+            self.told.blocks.store(blocks, Ordering::Relaxed);
+            self.told.bytes.store(bytes, Ordering::Relaxed);
             self.tell(now, None);
         }
     }
 
     /// Tells when the next attempt begins, in milliseconds since 1970.
     pub(crate) fn waits(&self, reason: Reason, next_attempt_ms: i64) {
-        let (blocks, bytes, _) = self.last.unwrap_or((0, 0, reason));
+        let blocks = self.told.blocks.load(Ordering::Relaxed);
+        let bytes = self.told.bytes.load(Ordering::Relaxed);
         self.tell((blocks, bytes, reason), Some(next_attempt_ms));
     }
 

@@ -15,7 +15,6 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::super::report::Reporter;
 use super::super::transfer::{Input, Outcome};
 use super::attempt::{Attempt, let_go};
 use super::expected::Expected;
@@ -300,7 +299,7 @@ impl<P: Peers> Actor<P> {
             context: self.context.clone(),
             input: told,
             origins: more_origins,
-            report: Reporter::new(self.context.outbox.clone(), content, job.generation.clone(), job.attempts),
+            report: job.reporter(&self.context.outbox, content),
             fairness: job.fairness,
             repair: job.repair,
             recent: self
@@ -386,8 +385,7 @@ impl<P: Peers> Actor<P> {
         job.state = State::Waiting(at);
         self.timers.insert((at, content));
         if reason != Reason::NoCapacity {
-            let report =
-                Reporter::new(self.context.outbox.clone(), content, job.generation.clone(), job.attempts);
+            let report = job.reporter(&self.context.outbox, content);
             report.waits(reason, now_ms() + i64::try_from(pause.as_millis()).unwrap_or(i64::MAX / 2));
         }
     }

@@ -10,13 +10,17 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::super::report::{Reporter, Told};
 use super::super::transfer::Input;
 use super::queue::Class;
+use crate::agent::Outbox;
 use crate::assignments::Record;
 
 /// An unfinished content.
 pub(super) struct Job<P> {
     pub(super) generation: Arc<AtomicI64>,
+    /// What the service was last told of it.
+    pub(super) told: Arc<Told>,
     pub(super) fairness: i64,
     pub(super) repair: bool,
     /// Attempts begun.
@@ -68,6 +72,7 @@ impl<P> Job<P> {
     pub(super) fn new(record: &Record, lost: bool, peers: Box<[P]>) -> Self {
         Self {
             generation: Arc::new(AtomicI64::new(record.generation)),
+            told: Arc::default(),
             fairness: record.fairness,
             repair: record.repair || lost,
             attempts: 0,
@@ -81,6 +86,12 @@ impl<P> Job<P> {
 
     pub(super) fn allocation(&self, content: i64) -> AllocationId {
         AllocationId { content, generation: self.generation.load(Ordering::Relaxed) }
+    }
+
+    /// What tells the service where it stands.
+    pub(super) fn reporter(&self, outbox: &Outbox, content: i64) -> Reporter {
+        let (generation, told) = (Arc::clone(&self.generation), Arc::clone(&self.told));
+        Reporter::new(outbox.clone(), content, generation, self.attempts, told)
     }
 
     /// How it queues up when its time has come.

@@ -51,7 +51,7 @@ impl World {
             workers: Workers::new(),
             denied: self.denied.clone(),
             input: self.input.subscribe(),
-            report: Reporter::new(self.outbox.clone(), 1, Arc::default(), 1),
+            report: Reporter::new(self.outbox.clone(), 1, Arc::default(), 1, Arc::default()),
             slots: Slots::new(),
             fairness: 1,
             repair: false,
