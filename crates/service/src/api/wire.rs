@@ -157,7 +157,7 @@ fn details(status: Status, facts: &PinInfo, next_attempt: Option<&str>) -> Strin
         attempts: facts.attempts,
         next_attempt,
         queued_ahead: facts.queued_ahead,
-        quota: None,
+        quota: facts.quota,
         detail: facts.detail.as_deref(),
     };
     let sentence = status::sentence(status, facts.reason, &progress);
@@ -212,6 +212,7 @@ mod tests {
             next_attempt: Some(1),
             replaces: Some("bafyold".to_owned()),
             queued_ahead: Some(4),
+            quota: None,
         };
         let status = PinStatus::new(record(Status::Pinning, facts), &[]);
         let json = serde_json::to_value(&status.info).unwrap();

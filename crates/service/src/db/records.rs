@@ -43,7 +43,28 @@ pub(crate) async fn read(tx: &mut Tx, rows: &[Row]) -> Result<Vec<PinRecord>> {
     let allocated = allocated(tx, contents).await?;
     let nodes = nodes::all(tx).await?;
     let wanted = tx.settings.replicas_target;
-    rows.iter().map(|row| record(row, &allocated, &nodes, wanted)).collect()
+    let records = rows.iter().map(|row| record(row, &allocated, &nodes, wanted));
+    let mut records = records.collect::<Result<Vec<_>>>()?;
+    tell_quotas(tx, &mut records).await?;
+    Ok(records)
+}
+
+/// Adds to pins that failed for their account's quota what is used of it now.
+async fn tell_quotas(tx: &mut Tx, records: &mut [PinRecord]) -> Result<()> {
+    let mut known: BTreeMap<AccountId, Option<(u64, u64)>> = BTreeMap::new();
+    for record in records.iter_mut().filter(|record| record.info.reason == Some(Reason::OverQuota)) {
+        record.info.quota = match known.get(&record.account) {
+            Some(quota) => *quota,
+            None => {
+                let sql = "SELECT used + reserved, quota FROM account WHERE id = $1";
+                let row = tx.first(sql, &values![record.account]).await?;
+                let quota = row.map(|row| Ok::<_, Error>((row.count(0)?, row.count(1)?))).transpose()?;
+                known.insert(record.account, quota);
+                quota
+            }
+        };
+    }
+    Ok(())
 }
 
 /// A pin of the account by its id, with its place in the account's queue.
@@ -132,6 +153,7 @@ pub(crate) fn info(
         next_attempt: content.next_attempt,
         replaces: None,
         queued_ahead: None,
+        quota: None,
     }
 }
 

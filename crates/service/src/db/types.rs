@@ -92,6 +92,9 @@ pub struct PinInfo {
     /// Pins of other requests that wait before this one, where it is queued
     /// for a turn in its account.
     pub queued_ahead: Option<u64>,
+    /// Bytes that the account uses or has reserved, and its quota, where the
+    /// quota is the reason.
+    pub quota: Option<(u64, u64)>,
 }
 
 /// The most pins of one root in an account.

@@ -20,6 +20,7 @@ mod limits;
 mod listing;
 mod node_api;
 mod pinning;
+mod reasons;
 mod refusals;
 mod routing;
 mod server;
