@@ -4,13 +4,7 @@ use axum::{Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{
-    auth::Caller,
-    error::{ApiError, Failure},
-    limits::Cost,
-    state::App,
-    time,
-};
+use super::{auth::Caller, error::ApiError, limits::Cost, state::App, time};
 use crate::{db::Account, tokens::scope_word};
 
 /// An account and what it uses.
@@ -58,8 +52,6 @@ pub(crate) struct OwnToken {
 #[utoipa::path(get, path = "/api/v1/account", operation_id = "getAccount", tag = "account",
     responses(
         (status = 200, description = "The account", body = AccountStatus),
-        (status = "4XX", description = "The request was refused", body = Failure),
-        (status = "5XX", description = "The service failed", body = Failure),
     ))]
 pub(crate) async fn get(State(app): State<App>, caller: Caller) -> Result<Json<AccountStatus>, ApiError> {
     caller.charge(&app, Cost::Read)?;

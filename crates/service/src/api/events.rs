@@ -20,7 +20,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     auth::{self, Caller},
-    error::{ApiError, Failure, NO_SUCH_PIN},
+    error::{ApiError, NO_SUCH_PIN},
     extract::RequestId,
     hub::Latest,
     limits::Cost,
@@ -45,8 +45,6 @@ const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
     responses(
         (status = 200, description = "Events named `status`, whose data is a PinStatus; `removed` and `end` have none",
             content_type = "text/event-stream", body = String),
-        (status = "4XX", description = "The request was refused", body = Failure),
-        (status = "5XX", description = "The service failed", body = Failure),
     ))]
 pub(crate) async fn watch(
     State(app): State<App>,

@@ -2,6 +2,8 @@
 
 #![allow(unused_qualifications, reason = "the derives write them")]
 
+mod refusals;
+
 use axum::{
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
@@ -17,6 +19,7 @@ use utoipa::{
     },
 };
 
+use self::refusals::Refusals;
 use super::{
     accounts, error, events, health, pin_input, pins, routing, tokens,
     wire::{self, PinState},
@@ -46,7 +49,7 @@ use super::{
         (name = "operation", description = "For load balancers"),
     ),
     security(("accessToken" = [])),
-    modifiers(&AccessToken, &MetaAsJson),
+    modifiers(&AccessToken, &MetaAsJson, &Refusals),
 )]
 struct Document;
 

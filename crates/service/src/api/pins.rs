@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{
     auth::Caller,
     cids,
-    error::{ApiError, DENIED, Failure, NO_SUCH_PIN},
+    error::{ApiError, DENIED, NO_SUCH_PIN},
     extract::{ClientBody, RequestId},
     limits::Cost,
     pin_input::PinInput,
@@ -26,8 +26,6 @@ use crate::db::{NewPin, PinRecord, Scope};
     params(super::openapi::ListParameters),
     responses(
         (status = 200, description = "A page of pins, and how many match", body = PinResults),
-        (status = "4XX", description = "The request was refused", body = Failure),
-        (status = "5XX", description = "The service failed", body = Failure),
     ))]
 pub(crate) async fn list(
     State(app): State<App>,
@@ -47,8 +45,6 @@ pub(crate) async fn list(
     request_body = PinInput,
     responses(
         (status = 202, description = "Accepted, durably", body = PinStatus),
-        (status = "4XX", description = "The request was refused", body = Failure),
-        (status = "5XX", description = "The service failed", body = Failure),
     ))]
 pub(crate) async fn add(
     State(app): State<App>,
@@ -66,8 +62,6 @@ pub(crate) async fn add(
     params(("requestid" = String, Path, description = "Which pin")),
     responses(
         (status = 200, description = "The pin", body = PinStatus),
-        (status = "4XX", description = "The request was refused", body = Failure),
-        (status = "5XX", description = "The service failed", body = Failure),
     ))]
 pub(crate) async fn get(
     State(app): State<App>,
@@ -87,8 +81,6 @@ pub(crate) async fn get(
     request_body = PinInput,
     responses(
         (status = 202, description = "Accepted, durably", body = PinStatus),
-        (status = "4XX", description = "The request was refused", body = Failure),
-        (status = "5XX", description = "The service failed", body = Failure),
     ))]
 pub(crate) async fn replace(
     State(app): State<App>,
@@ -107,8 +99,6 @@ pub(crate) async fn replace(
     params(("requestid" = String, Path, description = "Which pin")),
     responses(
         (status = 202, description = "Removed"),
-        (status = "4XX", description = "The request was refused", body = Failure),
-        (status = "5XX", description = "The service failed", body = Failure),
     ))]
 pub(crate) async fn remove(
     State(app): State<App>,

@@ -13,12 +13,7 @@ use pinfold_core::content::{self, ContentKey};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{
-    error::{ApiError, Failure},
-    extract::text_in_path,
-    peers,
-    state::App,
-};
+use super::{error::ApiError, extract::text_in_path, peers, state::App};
 use crate::db::Provider;
 
 const NDJSON: &str = "application/x-ndjson";
@@ -60,8 +55,6 @@ pub(crate) struct PeerRecord {
     responses(
         (status = 200, description = "Peers, or none; one a line where the client accepts application/x-ndjson",
             body = Providers),
-        (status = "4XX", description = "The request was refused", body = Failure),
-        (status = "5XX", description = "The service failed", body = Failure),
     ))]
 pub(crate) async fn providers(
     State(app): State<App>,

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     auth::Caller,
-    error::{ApiError, Failure, NO_SUCH_TOKEN},
+    error::{ApiError, NO_SUCH_TOKEN},
     extract::{ClientBody, uuid_in_path},
     limits::Cost,
     state::App,
@@ -91,8 +91,6 @@ pub(crate) struct TokenInput {
 #[utoipa::path(get, path = "/api/v1/tokens", operation_id = "listTokens", tag = "account",
     responses(
         (status = 200, description = "The tokens, newest first", body = TokenList),
-        (status = "4XX", description = "The request was refused", body = Failure),
-        (status = "5XX", description = "The service failed", body = Failure),
     ))]
 pub(crate) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<TokenList>, ApiError> {
     caller.may(&app, Scope::PinsRead, Cost::Read)?;
@@ -105,8 +103,6 @@ pub(crate) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<
     request_body = TokenInput,
     responses(
         (status = 201, description = "The token, with its text", body = NewTokenStatus),
-        (status = "4XX", description = "The request was refused", body = Failure),
-        (status = "5XX", description = "The service failed", body = Failure),
     ))]
 pub(crate) async fn create(
     State(app): State<App>,
@@ -132,8 +128,6 @@ pub(crate) async fn create(
     params(("id" = String, Path, description = "Which token")),
     responses(
         (status = 204, description = "Revoked"),
-        (status = "4XX", description = "The request was refused", body = Failure),
-        (status = "5XX", description = "The service failed", body = Failure),
     ))]
 pub(crate) async fn revoke(
     State(app): State<App>,

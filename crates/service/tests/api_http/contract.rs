@@ -51,6 +51,13 @@ fn a_broken_bound_is_found() {
     assert_ne!(Check::new(&document, Side::Ours).run(), Vec::<String>::new());
 }
 
+#[test]
+fn a_failure_that_is_not_named_is_found() {
+    let mut document: Value = serde_json::from_str(&openapi::document()).unwrap();
+    document["paths"]["/pins"]["post"]["responses"].as_object_mut().unwrap().remove("409").unwrap();
+    assert_ne!(Check::new(&document, Side::Ours).run(), Vec::<String>::new());
+}
+
 #[derive(Clone, Copy, PartialEq)]
 enum Side {
     Ours,
@@ -145,14 +152,25 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// A range covers its statuses.
+    /// A status that is named must be named; a range stands for further ones,
+    /// of which we name each, and the specification none.
     fn failure(&mut self, operation: &str, status: &str, found: &Value) {
-        let range = format!("{}XX", &status[..1]);
-        let answer = found.get(status).or_else(|| found.get(range)).unwrap_or(&Value::Null);
-        let answer = self.resolve(answer);
-        let schema = &answer["content"]["application/json"]["schema"];
+        let is_named = |found: &&String| found.parse::<u16>().is_ok() && found[..1] == status[..1];
+        let answers: Vec<String> = match status.ends_with("XX") && self.side == Side::Ours {
+            true => found.as_object().unwrap().keys().filter(is_named).cloned().collect(),
+            false => vec![status.to_owned()],
+        };
+        self.expect(!answers.is_empty(), format!("{operation} has no {status}"));
+        self.expect(
+            self.side == Side::Official || found.get(status).is_none() || !status.ends_with("XX"),
+            format!("{operation} names the range {status}"),
+        );
         let wanted = self.contract["schemas"]["Failure"].clone();
-        self.schema(&format!("{operation} {status}"), &wanted, schema);
+        for status in answers {
+            let answer = self.resolve(&found[&status]);
+            let schema = &answer["content"]["application/json"]["schema"];
+            self.schema(&format!("{operation} {status}"), &wanted, schema);
+        }
     }
 
     fn schema(&mut self, at: &str, wanted: &Value, found: &Value) {
