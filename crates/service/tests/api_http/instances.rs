@@ -1,17 +1,57 @@
-//! Several services on one database share the rate limits.
+//! Several services on one database: what one of them is told holds at the
+//! others with the next request, and they share the rate limits.
 
 use std::{num::NonZeroU32, time::Duration};
 
+use axum::{Router, body::Body, http::Request};
 use pinfold_service::{
     Rate, RateLimits, Service, Settings,
+    api::service::router,
     tokens::{Keyring, Secret},
 };
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::server::{Backend, Server, cid, settings};
+use crate::server::{Backend, Server, answer, cid, settings};
 
-crate::on_both!(each_live_service_gives_its_share_of_the_limits);
+crate::on_both!(
+    each_live_service_gives_its_share_of_the_limits,
+    a_token_revoked_at_one_service_is_refused_by_another,
+    a_disabled_account_is_refused_by_another_service,
+);
+
+/// The status of a list of pins at another service.
+async fn listed(router: &Router, server: &Server) -> u16 {
+    let request = Request::get("/pins").header("authorization", format!("Bearer {}", server.token));
+    answer(router.clone(), request.body(Body::empty()).unwrap()).await.status.as_u16()
+}
+
+/// The routes of another process on the same data.
+async fn another(server: &Server) -> Router {
+    let database = server.another_database().await;
+    let keyring = Keyring::open(database.clone(), Secret::from_bytes(&[1; 32])).await.unwrap();
+    router(&settings(), database, keyring).await.unwrap()
+}
+
+async fn a_token_revoked_at_one_service_is_refused_by_another(on: Backend) {
+    let server = Server::start(on).await;
+    let other = another(&server).await;
+    assert_eq!(listed(&other, &server).await, 200);
+    let id = &server.get("/api/v1/account").await.json()["token"]["id"];
+    let path = format!("/api/v1/tokens/{}", id.as_str().unwrap());
+    assert_eq!(server.delete(&path).await.status.as_u16(), 204);
+    assert_eq!(listed(&other, &server).await, 401, "with the next request");
+}
+
+async fn a_disabled_account_is_refused_by_another_service(on: Backend) {
+    let server = Server::start(on).await;
+    let other = another(&server).await;
+    assert_eq!(listed(&other, &server).await, 200);
+    server.database.set_account_disabled(server.account.id, true).await.unwrap();
+    assert_eq!(listed(&other, &server).await, 403, "with the next request");
+    server.database.set_account_disabled(server.account.id, false).await.unwrap();
+    assert_eq!(listed(&other, &server).await, 200);
+}
 
 /// What one service alone lets pass at once. So many that the one a second
 /// which comes back does not blur a half of them.
@@ -35,11 +75,11 @@ async fn become_live(live: &mut watch::Receiver<u32>, count: u32) {
 /// How many of an account's writes pass before one is refused.
 async fn passed(service: &Service, server: &Server) -> u32 {
     for number in 0..2 * BURST {
-        let request = axum::http::Request::post("/pins")
+        let request = Request::post("/pins")
             .header("authorization", format!("Bearer {}", server.token))
             .body(json!({ "cid": "bafkqaaa", "name": cid(number.into()) }).to_string().into())
             .unwrap();
-        match crate::server::answer(service.router(), request).await.status.as_u16() {
+        match answer(service.router(), request).await.status.as_u16() {
             202 => {}
             429 => return number,
             other => panic!("{other}"),

@@ -1,15 +1,20 @@
 //! Lists, their filters and their counts.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use pinfold_core::status::Status;
-use pinfold_service::db::{Account, Database, ListQuery, NameMatch, PinRecord};
+use pinfold_service::db::{Account, Database, Error, ListQuery, NameMatch, NewPin, PinRecord, Settings};
 
 use crate::world::*;
 
 crate::on_both!(
     pages_are_newest_first_and_cursors_strict,
     counts_are_exact_across_buckets,
+    counts_are_exact_across_levels,
+    filtered_counts_end_at_ten_thousand,
     names_match_as_core_says,
     metadata_and_contents_filter,
     exports_run_from_the_oldest,
@@ -51,6 +56,112 @@ async fn pages_are_newest_first_and_cursors_strict(world: World) {
     assert_eq!(list(&db, &ann, query(&[Status::Failed])).await.count, 0);
 }
 
+/// Compares the count of each cursor, by its place among the pins from the
+/// oldest on, with a plain count of all pins.
+async fn assert_counts(db: &Database, account: &Account, cursors: &[usize]) {
+    let mut statuses = BTreeMap::new();
+    loop {
+        let newest = statuses.last_key_value().map_or(0, |(created, _)| *created);
+        let some = db.export_pins(account.id, newest, 1_000).await.unwrap();
+        if some.is_empty() {
+            break;
+        }
+        statuses.extend(some.iter().map(|pin| (pin.created, pin.status)));
+    }
+    let made: Vec<i64> = statuses.keys().copied().collect();
+    for wanted in [vec![Status::Queued], vec![Status::Pinned], Status::ALL.to_vec()] {
+        for &at in cursors {
+            let Some(&cursor) = made.get(at) else { continue };
+            let among = |from: i64, to: i64| {
+                let range = statuses.range(from..to);
+                range.filter(|(_, status)| wanted.contains(status)).count() as u64
+            };
+            let before = list(db, account, ListQuery { before: Some(cursor), ..query(&wanted) }).await;
+            assert_eq!(before.count, among(0, cursor), "{wanted:?} before number {at}");
+            let after = list(db, account, ListQuery { after: Some(cursor), ..query(&wanted) }).await;
+            assert_eq!(after.count, among(cursor + 1, i64::MAX), "{wanted:?} after number {at}");
+        }
+        let whole = list(db, account, query(&wanted)).await;
+        assert_eq!(whole.count, statuses.values().filter(|status| wanted.contains(status)).count() as u64);
+    }
+}
+
+/// An account whose pins are numbered up to and past the first bucket of the
+/// tally's upper levels: 65,536 pins and 16,777,216.
+async fn counts_are_exact_across_levels(mut world: World) {
+    const AROUND: u64 = 300;
+    const PART: u64 = 700;
+    world.settings.max_pinning = 10_000;
+    let (db, mut node, ann) = world.with_node(1 << 40).await;
+    for (part, start) in (0..).zip([0, (1 << 16) - AROUND, (1 << 24) - AROUND]) {
+        world.execute(&format!("UPDATE account SET next_seq = {start} WHERE id = {}", ann.id)).await;
+        let made = add_many(&db, &ann, part * PART..(part + 1) * PART).await;
+        node.pull(&db).await;
+        let some = made.iter().step_by(3).map(|pin| node.event(pin.content, stored(10)));
+        for events in some.collect::<Vec<_>>().chunks(64) {
+            node.report(&db, events.to_vec()).await;
+        }
+        for pin in made.iter().skip(5).step_by(35) {
+            db.delete_pin(ann.id, pin.requestid).await.unwrap();
+        }
+    }
+    // Every 41st, which meets each place of a bucket somewhere, and all about
+    // the numbers where a level begins.
+    let kept = (PART - PART / 35) as usize;
+    let begins = [kept, 2 * kept].map(|part| part + AROUND as usize * kept / PART as usize);
+    let mut cursors: Vec<usize> = (0..3 * kept).step_by(41).collect();
+    cursors.extend(begins.iter().flat_map(|begin| begin - 12..begin + 12));
+    assert_counts(&db, &ann, &cursors).await;
+    assert_sound(&db).await;
+}
+
+/// Filters by name count no further than this, and clients read on.
+async fn filtered_counts_end_at_ten_thousand(mut world: World) {
+    const EXACT: u64 = 10_000;
+    const MORE: u64 = 50;
+    world.settings.max_queued = 100;
+    let (db, _, ann) = world.with_node(1 << 30).await;
+    for part in 0..(EXACT + MORE) / 201 {
+        let adding = (part * 201..(part + 1) * 201).map(|content| {
+            let name = Some("one name".to_owned());
+            db.add_pin(NewPin { inline: true, name, ..pin(ann.id, content) })
+        });
+        assert!(futures::future::join_all(adding).await.iter().all(Result::is_ok));
+    }
+    let named = |wanted: &str, before| ListQuery {
+        name: Some((wanted.to_owned(), NameMatch::Exact)),
+        before,
+        limit: 1_000,
+        ..query(&[Status::Pinned])
+    };
+    let mut counts = Vec::new();
+    let (mut read, mut cursor) = (BTreeSet::new(), None);
+    loop {
+        let page = list(&db, &ann, named("one name", cursor)).await;
+        cursor = page.pins.last().map(|pin| pin.created);
+        read.extend(page.pins.iter().map(|pin| pin.requestid));
+        counts.push(page.count);
+        if page.count == page.pins.len() as u64 {
+            break;
+        }
+    }
+    let rest = (0..=10).map(|page| (EXACT + MORE - page * 1_000).min(EXACT));
+    assert_eq!(counts, rest.collect::<Vec<_>>());
+    assert_eq!(read.len() as u64, EXACT + MORE, "who reads on by the count reads everything");
+    assert_eq!(list(&db, &ann, query(&Status::ALL)).await.count, EXACT + MORE, "exact without a filter");
+    a_long_query_is_ended(&world, &ann, named("another", None)).await;
+}
+
+/// A filter that has to look at all of these pins, and is not given the time.
+async fn a_long_query_is_ended(world: &World, ann: &Account, filter: ListQuery) {
+    let wanted = Some(("E NAM".to_owned(), NameMatch::Ipartial));
+    let settings = Settings { query_timeout: Duration::from_nanos(1), ..world.settings.clone() };
+    let hurried = Database::open(settings).await.unwrap();
+    let ended = hurried.list(ann.id, ListQuery { name: wanted, ..filter }).await;
+    assert!(matches!(ended, Err(Error::QueryTooLong)), "{ended:?}");
+    hurried.close().await;
+}
+
 /// As Kubo reads: pages of ten until the count is that of the results.
 async fn counts_are_exact_across_buckets(world: World) {
     let (db, mut node, ann) = world.with_node(1 << 30).await;
@@ -66,23 +177,8 @@ async fn counts_are_exact_across_buckets(world: World) {
     }
     let removed: Vec<_> = made.iter().skip(5).step_by(7).map(|pin| pin.created).collect();
     made.retain(|pin| !removed.contains(&pin.created));
-    let mut statuses = BTreeMap::new();
-    for pin in &made {
-        statuses.insert(pin.created, get(&db, pin).await.status);
-    }
-    for wanted in [vec![Status::Queued], vec![Status::Pinned], Status::ALL.to_vec()] {
-        for at in [0, 1, 2, 100, 255, 256, 257, 300, 511, 512, 513, made.len() - 1] {
-            let Some(cursor) = made.get(at).map(|pin| pin.created) else { continue };
-            let among = |from: i64, to: i64| {
-                let range = statuses.range(from..to);
-                range.filter(|(_, status)| wanted.contains(status)).count() as u64
-            };
-            let before = list(&db, &ann, ListQuery { before: Some(cursor), ..query(&wanted) }).await;
-            assert_eq!(before.count, among(0, cursor), "{wanted:?} before number {at}");
-            let after = list(&db, &ann, ListQuery { after: Some(cursor), ..query(&wanted) }).await;
-            assert_eq!(after.count, among(cursor + 1, i64::MAX), "{wanted:?} after number {at}");
-        }
-    }
+    let cursors = [0, 1, 2, 100, 255, 256, 257, 300, 511, 512, 513, made.len() - 1];
+    assert_counts(&db, &ann, &cursors).await;
     let mut read = Vec::new();
     let mut cursor = None;
     loop {
@@ -196,7 +292,7 @@ async fn metadata_and_contents_filter(world: World) {
     let mut made = Vec::new();
     for (content, meta) in metas.iter().enumerate() {
         for account in [ann.id, bob.id] {
-            let new = pinfold_service::db::NewPin { meta: meta.clone(), ..pin(account, content as u64) };
+            let new = NewPin { meta: meta.clone(), ..pin(account, content as u64) };
             made.push(db.add_pin(new).await.unwrap());
         }
     }

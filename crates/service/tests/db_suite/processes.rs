@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use pinfold_core::status::Status;
+use pinfold_core::status::{Reason, Status};
 use pinfold_service::db::Location;
-
 use uuid::Uuid;
 
 use crate::world::*;
 
-crate::on_both!(services_that_live_are_counted);
+crate::on_both!(services_that_live_are_counted, one_process_at_a_time_has_the_jobs);
 
 async fn services_that_live_are_counted(world: World) {
     let (one, two) = (world.open().await, world.open().await);
@@ -28,6 +27,62 @@ async fn services_that_live_are_counted(world: World) {
     assert_eq!(two.heartbeat(eve).await.unwrap(), 1, "rows from a clock that jumped do not stay for ever");
     assert!(one.run_jobs().await.is_ok());
     assert_eq!(one.heartbeat(ann).await.unwrap(), 2, "the lease of the jobs is no service");
+}
+
+async fn one_process_at_a_time_has_the_jobs(world: World) {
+    let (db, mut node, ann) = world.with_node(1 << 30).await;
+    let made = db.add_pin(pin(ann.id, 1)).await.unwrap();
+    node.pull(&db).await;
+    world.pass(25 * HOUR);
+    node.report(&db, Vec::new()).await;
+    let taken = format!(
+        "INSERT INTO lease (name, owner, until) VALUES ('jobs', 'another process', {})",
+        world.now() + 30 * SECOND
+    );
+    world.execute(&taken).await;
+    assert_eq!(db.run_jobs().await.unwrap().changed, 0);
+    assert_eq!(status(&db, &made).await.0, Status::Queued, "another process has the jobs");
+    world.pass(29 * SECOND);
+    run_jobs(&db).await;
+    assert_eq!(status(&db, &made).await.0, Status::Queued, "and may be about to do them");
+    world.pass(2 * SECOND);
+    run_jobs(&db).await;
+    assert_eq!(status(&db, &made).await, (Status::Failed, Some(Reason::Expired)), "it died with them");
+    assert_sound(&db).await;
+}
+
+/// The lease of the jobs ends while a slow process still works on them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_process_works_on_is_left_to_it() {
+    let mut world = World::postgres().await;
+    world.settings.max_pinning = 1_000;
+    let (one, mut node, ann) = world.with_node(1 << 30).await;
+    let two = world.open().await;
+    let mut made = Vec::new();
+    for content in 0..120 {
+        made.push(one.add_pin(pin(ann.id, content)).await.unwrap());
+    }
+    node.pull(&one).await;
+    world.pass(25 * HOUR);
+    node.report(&one, Vec::new()).await;
+    let Location::Postgres(url) = &world.settings.location else { unreachable!("it is PostgreSQL") };
+    let (other, connection) = crate::cluster::connect(url).await;
+    let connection = tokio::spawn(connection);
+    let hold = format!("BEGIN; SELECT * FROM content WHERE id = {} FOR UPDATE", made[0].content);
+    other.batch_execute(&hold).await.unwrap();
+    let both = async { tokio::join!(run_jobs(&one), run_jobs(&two)) };
+    tokio::time::timeout(Duration::from_secs(30), both).await.expect("the jobs wait for another process");
+    assert_eq!(status(&one, &made[0]).await.0, Status::Queued);
+    for pin in &made[1..] {
+        assert_eq!(status(&two, pin).await, (Status::Failed, Some(Reason::Expired)));
+    }
+    drop(other);
+    connection.await.unwrap().unwrap();
+    run_jobs(&two).await;
+    assert_eq!(status(&one, &made[0]).await.0, Status::Failed);
+    node.release(&one).await;
+    assert_eq!(usage(&two, &ann).await, (0, 0));
+    assert_sound(&two).await;
 }
 
 /// Each handle stands for a process: it shares nothing with the other.

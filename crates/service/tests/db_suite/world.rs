@@ -67,6 +67,24 @@ impl World {
         (db, node, account)
     }
 
+    /// Changes the data behind the product's back.
+    pub(crate) async fn execute(&self, sql: &str) {
+        match &self.settings.location {
+            Location::Sqlite(path) => {
+                let connection = rusqlite::Connection::open(path).unwrap();
+                connection.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+                connection.execute_batch(sql).unwrap();
+            }
+            Location::Postgres(url) => {
+                let (client, connection) = crate::cluster::connect(url).await;
+                let connection = tokio::spawn(connection);
+                client.batch_execute(sql).await.unwrap();
+                drop(client);
+                connection.await.unwrap().unwrap();
+            }
+        }
+    }
+
     pub(crate) fn now(&self) -> Millis {
         self.clock.load(Ordering::SeqCst)
     }
