@@ -22,6 +22,9 @@ const SUITE: &str = "node_modules/@ipfs-shipyard/pinning-service-compliance/dist
 /// The specification's schemas, as this project wrote them down.
 const CONTRACT: &str = "crates/service/tests/contract/pinning-service-1.0.0.json";
 
+/// What the suite writes before the title of a check that failed.
+const FAILED: &str = "\u{274c} ";
+
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 struct Score {
     total: u32,
@@ -32,8 +35,11 @@ struct Score {
 #[test]
 fn eight_of_nine_checks_pass_as_the_suite_is() {
     test_within(LIMIT + Duration::from_secs(30), async |place| {
-        let (score, report) = score(place, "random").await?;
+        let (score, report, failed) = score(place, "random").await?;
         assert_eq!(score, Score { total: 9, passed: 8, failed: 1 }, "{report}");
+        // The one that looks for a pin by its name, and names no status.
+        let [failed] = &failed[..] else { anyhow::bail!("{failed:?} failed") };
+        assert!(failed.starts_with("Can create a pin with name="), "another check failed: {failed}");
         Ok(())
     });
 }
@@ -41,13 +47,15 @@ fn eight_of_nine_checks_pass_as_the_suite_is() {
 #[test]
 fn all_nine_checks_pass_with_cids_that_can_be_pinned() {
     test_within(LIMIT + Duration::from_secs(30), async |place| {
-        let (score, report) = score(place, "identity").await?;
+        let (score, report, failed) = score(place, "identity").await?;
         assert_eq!(score, Score { total: 9, passed: 9, failed: 0 }, "{report}");
+        assert_eq!(failed, Vec::<String>::new());
         Ok(())
     });
 }
 
-async fn score(place: &Place, cids: &str) -> Result<(Score, String)> {
+/// The score, what was printed, and the titles of the checks that failed.
+async fn score(place: &Place, cids: &str) -> Result<(Score, String, Vec<String>)> {
     let pinfold = Pinfold::up(place, "pinfold", &[]).await?;
     let report = place.folder("report")?;
     let folder = peer("PINFOLD_E2E_COMPLIANCE")?;
@@ -63,7 +71,14 @@ async fn score(place: &Place, cids: &str) -> Result<(Score, String)> {
     let printed = finished.text()?;
     let json = report.join("127.0.0.1.json");
     let text = fs::read(&json).with_context(|| format!("the suite wrote no score; it printed {printed}"))?;
-    Ok((serde_json::from_slice(&text)?, printed))
+    let failed = failed(&fs::read_to_string(report.join("127.0.0.1.md"))?);
+    Ok((serde_json::from_slice(&text)?, printed, failed))
+}
+
+/// The titles in a report's summary, where they are links, of what failed.
+fn failed(report: &str) -> Vec<String> {
+    let titles = report.lines().filter_map(|line| line.trim().strip_prefix(FAILED));
+    titles.map(|title| title.trim_start_matches('[').to_owned()).collect()
 }
 
 /// The contract's schemas as the OpenAPI document that the suite reads.
