@@ -24,6 +24,10 @@ const READY: Duration = Duration::from_secs(60);
 /// The longest until a daemon has stopped.
 const STOP: Duration = Duration::from_secs(30);
 
+/// Profiles of a repository that keeps its blocks in one database, not each in
+/// a file.
+const MANY_BLOCKS: &str = "test,pebbleds";
+
 /// A Kubo daemon and its repository.
 #[derive(Debug)]
 pub struct Kubo {
@@ -63,7 +67,29 @@ impl Kubo {
         environment: &[(&str, &str)],
         configure: impl FnOnce(&mut Value),
     ) -> Result<Self> {
-        let mut kubo = Self {
+        let mut kubo = Self::new(place, name, namespace, environment)?;
+        kubo.initialise("test", configure).await?;
+        kubo.resume().await?;
+        Ok(kubo)
+    }
+
+    /// Makes a repository without a daemon: its commands reach no peer.
+    pub async fn offline(place: &Place, name: &str) -> Result<Self> {
+        let mut kubo = Self::new(place, name, None, &[])?;
+        kubo.initialise(MANY_BLOCKS, |_| {}).await?;
+        Ok(kubo)
+    }
+
+    /// A daemon whose repository is made for very many small blocks.
+    pub async fn start_for_many_blocks(place: &Place, name: &str) -> Result<Self> {
+        let mut kubo = Self::new(place, name, None, &[])?;
+        kubo.initialise(MANY_BLOCKS, |_| {}).await?;
+        kubo.resume().await?;
+        Ok(kubo)
+    }
+
+    fn new(place: &Place, name: &str, namespace: Option<&str>, environment: &[(&str, &str)]) -> Result<Self> {
+        Ok(Self {
             name: name.to_owned(),
             namespace: namespace.map(str::to_owned),
             repository: place.folder(name)?,
@@ -75,11 +101,12 @@ impl Kubo {
             gateway: String::new(),
             id: String::new(),
             daemon: None,
-        };
-        kubo.ipfs(&["init", "--profile=test", "--empty-repo"]).await?;
-        kubo.configure(configure)?;
-        kubo.resume().await?;
-        Ok(kubo)
+        })
+    }
+
+    async fn initialise(&mut self, profile: &str, configure: impl FnOnce(&mut Value)) -> Result<()> {
+        self.ipfs(&["init", &format!("--profile={profile}"), "--empty-repo"]).await?;
+        self.configure(configure)
     }
 
     fn configure(&mut self, configure: impl FnOnce(&mut Value)) -> Result<()> {
@@ -121,6 +148,11 @@ impl Kubo {
             .with_context(|| format!("cannot read {}", path.display()))?
             .trim()
             .to_owned())
+    }
+
+    /// What the test calls it.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The process id of the daemon.

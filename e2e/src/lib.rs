@@ -16,6 +16,7 @@ pub mod api;
 pub mod car;
 pub mod clock;
 pub mod cluster;
+pub mod copies;
 pub mod crash;
 pub mod data;
 pub mod http;

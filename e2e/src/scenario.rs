@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use cid::Cid;
 use serde::Deserialize;
 
-use crate::{api, car, kubo::Kubo, pinfold::Pinfold, place::Place, wait::eventually};
+use crate::{api, car, copies::Copy, kubo::Kubo, pinfold::Pinfold, place::Place, wait::eventually};
 
 /// The longest that a small DAG takes from one peer on this machine.
 pub const FETCH: Duration = Duration::from_secs(60);
@@ -38,12 +38,18 @@ pub async fn remote_ls(kubo: &Kubo, filter: &[&str]) -> Result<Vec<Line>> {
     text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
 }
 
-/// The blocks of a DAG as the gateway serves them, every hash checked.
-pub async fn held(pinfold: &Pinfold, root: &str) -> Result<BTreeSet<Cid>> {
+/// A whole DAG as the CAR that the gateway serves.
+pub async fn gateway_car(pinfold: &Pinfold, root: &str) -> Result<Vec<u8>> {
     let url = format!("{}/ipfs/{root}?format=car", pinfold.gateway);
     let response = api::client()?.get(url).send().await?;
     ensure!(response.status().is_success(), "the gateway answers {} for {root}", response.status());
-    let blocks = car::read(&response.bytes().await?).with_context(|| format!("the CAR of {root}"))?;
+    Ok(response.bytes().await?.to_vec())
+}
+
+/// The blocks of a DAG as the gateway serves them, every hash checked.
+pub async fn held(pinfold: &Pinfold, root: &str) -> Result<BTreeSet<Cid>> {
+    let blocks =
+        car::read(&gateway_car(pinfold, root).await?).with_context(|| format!("the CAR of {root}"))?;
     Ok(blocks.into_keys().collect())
 }
 
@@ -66,35 +72,54 @@ pub async fn served(gateway: &str, path: &str) -> Result<Vec<u8>> {
 }
 
 /// Starts a Kubo that knows no peer but Pinfold.
-pub async fn reader(place: &Place, pinfold: &Pinfold, delegates: &[String]) -> Result<Kubo> {
-    let reader = Kubo::start(place, "reader").await?;
+pub async fn reader(place: &Place, pinfold: &Pinfold) -> Result<Kubo> {
+    meet(Kubo::start(place, "reader").await?, pinfold).await
+}
+
+/// The same for very many small blocks.
+pub async fn reader_for_many_blocks(place: &Place, pinfold: &Pinfold) -> Result<Kubo> {
+    meet(Kubo::start_for_many_blocks(place, "reader").await?, pinfold).await
+}
+
+async fn meet(reader: Kubo, pinfold: &Pinfold) -> Result<Kubo> {
+    let page = pinfold.api()?.list("limit=1").await?;
+    let delegates = page.results.into_iter().next().context("nothing is pinned")?.delegates;
     let delegate = delegates.first().with_context(|| format!("{} names no delegate", pinfold.endpoint))?;
     reader.connect(delegate).await?;
     Ok(reader)
 }
 
-/// Stops the origin, lets a third Kubo fetch the whole DAG from Pinfold, and
-/// compares it block by block with what the origin had.
+/// Stops the origin, lets a third Kubo fetch the whole DAG from Pinfold by
+/// Bitswap, and an offline one take it from the gateway's CAR; compares both
+/// with what the origin had, byte for byte.
 pub async fn survives_its_origin(
     place: &Place,
     pinfold: &Pinfold,
     origin: &mut Kubo,
     roots: &[String],
 ) -> Result<Kubo> {
-    let mut dags = Vec::new();
+    let mut originals = Vec::new();
     for root in roots {
-        dags.push(origin.dag(root).await?);
+        originals.push(Copy::of(place, origin, root).await?);
     }
-    let page = pinfold.api()?.list("limit=1").await?;
-    let delegates = page.results.into_iter().next().context("nothing is pinned")?.delegates;
     origin.stop().await?;
-    let reader = reader(place, pinfold, &delegates).await?;
-    for (root, dag) in roots.iter().zip(&dags) {
+    let reader = reader(place, pinfold).await?;
+    let offline = Kubo::offline(place, "offline").await?;
+    for (root, original) in roots.iter().zip(&originals) {
         reader.ipfs(&["pin", "add", "--progress=false", root]).await?;
-        ensure!(reader.dag(root).await? == *dag, "{root} came back as another DAG");
-        held_whole(pinfold, root, dag).await?;
+        original.same_as(&Copy::of(place, &reader, root).await?)?;
+        import(&offline, &gateway_car(pinfold, root).await?).await?;
+        original.same_as(&Copy::of(place, &offline, root).await?)?;
+        held_whole(pinfold, root, original.dag()).await?;
     }
     Ok(reader)
+}
+
+/// Gives a CAR to a Kubo, which pins its root: so every block must be in it.
+pub async fn import(kubo: &Kubo, car: &[u8]) -> Result<()> {
+    let printed = kubo.ipfs_with(&["dag", "import", "--pin-roots=true", "--stats"], car).await?;
+    ensure!(printed.contains("success"), "`ipfs dag import` printed {printed}");
+    Ok(())
 }
 
 /// Waits until an account's pins with a status are this many.

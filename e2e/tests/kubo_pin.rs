@@ -1,6 +1,6 @@
 //! `ipfs pin remote` of an unmodified Kubo against `pinfold up`.
 
-use std::{fs, time::Duration};
+use std::fs;
 
 use anyhow::{Result, ensure};
 use pinfold_e2e::{
@@ -13,12 +13,6 @@ use pinfold_e2e::{
     wait::eventually,
 };
 use serde_json::json;
-
-/// Every status that `ls` can be asked for.
-const ALL: &str = "--status=queued,pinning,pinned,failed";
-
-/// A raw block's CID that nobody has.
-const NOWHERE: &str = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy";
 
 async fn both(place: &Place) -> Result<(Pinfold, Kubo)> {
     let pinfold = Pinfold::up(place, "pinfold", &[]).await?;
@@ -171,47 +165,6 @@ fn a_background_pin_waits_until_someone_has_the_content() {
 }
 
 #[test]
-fn ls_filters_by_status_name_and_cid() {
-    test(async |place| {
-        let (_pinfold, kubo) = both(place).await?;
-        let (one, two) = (kubo.add(b"one", &[]).await?, kubo.add(b"two", &[]).await?);
-        remote_add(&kubo, &one, &["--name=100%_a/b"]).await?;
-        remote_add(&kubo, &two, &["--name=ünï code"]).await?;
-        remote_add(&kubo, NOWHERE, &["--background", "--name=100%_a/b"]).await?;
-        let cids = async |filter: &[&str]| -> Result<Vec<String>> {
-            Ok(remote_ls(&kubo, filter).await?.into_iter().map(|line| line.cid).collect())
-        };
-        assert_eq!(cids(&[]).await?, [two.clone(), one.clone()], "ls shows what is pinned, newest first");
-        assert_eq!(cids(&[ALL]).await?, [NOWHERE, &two, &one]);
-        assert_eq!(cids(&[ALL, "--name=100%_a/b"]).await?, [NOWHERE, &one]);
-        assert_eq!(cids(&["--name=ünï code"]).await?, [two.as_str()]);
-        assert_eq!(cids(&[ALL, &format!("--cid={NOWHERE}")]).await?, [NOWHERE]);
-        assert_eq!(cids(&[&format!("--cid={NOWHERE},{one}")]).await?, [one.as_str()]);
-        Ok(())
-    });
-}
-
-#[test]
-fn rm_takes_one_pin_and_more_only_by_force() {
-    test(async |place| {
-        let (pinfold, kubo) = both(place).await?;
-        let root = kubo.add(b"content", &[]).await?;
-        for name in ["--name=twice", "--name=twice", "--name=once"] {
-            remote_add(&kubo, &root, &[name]).await?;
-        }
-        let rm = ["pin", "remote", "rm", "--service=pinfold"];
-        let refused = kubo.try_ipfs(&[&rm[..], &["--name=twice"]].concat()).await?;
-        assert!(!refused.status.success(), "two pins were removed without --force");
-        count(&pinfold, "status=pinned", 3).await?;
-        kubo.ipfs(&[&rm[..], &["--name=once"]].concat()).await?;
-        count(&pinfold, "status=pinned", 2).await?;
-        kubo.ipfs(&[&rm[..], &["--name=twice", "--force"]].concat()).await?;
-        count(&pinfold, "status=queued,pinning,pinned,failed", 0).await?;
-        Ok(())
-    });
-}
-
-#[test]
 fn progress_is_seen_while_a_large_dag_is_fetched() {
     test(async |place| {
         let (pinfold, kubo) = both(place).await?;
@@ -246,18 +199,6 @@ fn what_is_pinned_survives_a_kill_and_a_clean_stop() {
         let printed = pinfold.start().await?.concat();
         assert!(!printed.contains(&pinfold.token), "a token is shown once");
         survives_its_origin(place, &pinfold, &mut kubo, &[root]).await?;
-        Ok(())
-    });
-}
-
-#[test]
-fn an_unfetchable_pin_fails_at_its_deadline() {
-    test(async |place| {
-        let pinfold = Pinfold::up(place, "pinfold", &["--pin-deadline", "2s"]).await?;
-        let api = pinfold.api()?;
-        let pin = api.add_cid(NOWHERE).await?;
-        let failed = api.until(&pin.requestid, "failed", Duration::from_secs(30)).await?;
-        assert_eq!(failed.info["reason"], "expired");
         Ok(())
     });
 }

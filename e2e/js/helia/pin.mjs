@@ -1,43 +1,32 @@
 // A Helia node that listens on TCP, adds content, and pins it remotely: the
 // whole life of a pin as @helia/remote-pinning lives it. Prints one JSON line
-// for each step. Arguments: the endpoint, then the token.
-import { noise } from '@chainsafe/libp2p-noise'
-import { yamux } from '@chainsafe/libp2p-yamux'
+// for each step. Arguments: the endpoint, the token, and `remove` to remove
+// the pin in the end, or `large` for blocks of 2 MiB.
 import { heliaWithRemotePins } from '@helia/remote-pinning'
 import { unixfs } from '@helia/unixfs'
-import { identify } from '@libp2p/identify'
-import { tcp } from '@libp2p/tcp'
-import { createHelia } from 'helia'
-import { createLibp2p } from 'libp2p'
+import { fixedSize } from 'ipfs-unixfs-importer/chunker'
 import { createHash } from 'node:crypto'
-import { bitswap } from '@helia/block-brokers'
+import { limit, peer, say } from './peer.mjs'
 
-const [endpointUrl, accessToken] = process.argv.slice(2)
-const say = (step, more = {}) => console.log(JSON.stringify({ step, ...more }))
-const limit = () => AbortSignal.timeout(60_000)
-
-const libp2p = await createLibp2p({
-  addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
-  transports: [tcp()],
-  connectionEncrypters: [noise()],
-  streamMuxers: [yamux()],
-  services: { identify: identify() }
-})
-const helia = heliaWithRemotePins(
-  await createHelia({ libp2p, blockBrokers: [bitswap()], routers: [] }),
-  { endpointUrl, accessToken }
-)
+const [endpointUrl, accessToken, mode] = process.argv.slice(2)
+const helia = heliaWithRemotePins(await peer(), { endpointUrl, accessToken })
 const fs = unixfs(helia)
 
 // The same bytes on every run: a file of several chunks, each of another text.
+const sha256 = createHash('sha256')
+let length = 0
 async function * chunks () {
-  for (let part = 0; part < 3_000; part++) {
-    yield new TextEncoder().encode(createHash('sha512').update(String(part)).digest('hex').repeat(8))
+  for (let part = 0; part < (mode === 'large' ? 7_000 : 3_000); part++) {
+    const text = createHash('sha512').update(String(part)).digest('hex').repeat(8)
+    sha256.update(text)
+    length += text.length
+    yield new TextEncoder().encode(text)
   }
 }
 
-const cid = await fs.addByteStream(chunks())
-say('added', { cid: cid.toString() })
+const chunkSize = mode === 'large' ? 2 * 1024 * 1024 : 1024 * 1024
+const cid = await fs.addByteStream(chunks(), { chunker: fixedSize({ chunkSize }) })
+say('added', { cid: cid.toString(), length, sha256: sha256.digest('hex') })
 
 const pinned = []
 for await (const root of helia.pins.add(cid, { signal: limit(), name: 'from helia', metadata: { app: 'e2e' } })) {
@@ -55,7 +44,7 @@ for await (const each of helia.pins.ls({ signal: limit() })) listed.push({ cid: 
 say('listed', { pins: listed })
 
 // The second answer of the test, when it has looked at what is held.
-if (process.argv[4] === 'remove') {
+if (mode === 'remove') {
   for await (const root of helia.pins.rm(cid, { signal: limit() })) say('removed', { cid: root.toString() })
   say('isPinned', { is: await helia.pins.isPinned(cid, { signal: limit() }) })
 }
