@@ -22,8 +22,9 @@ const SUITE: &str = "node_modules/@ipfs-shipyard/pinning-service-compliance/dist
 /// The specification's schemas, as this project wrote them down.
 const CONTRACT: &str = "crates/service/tests/contract/pinning-service-1.0.0.json";
 
-/// What the suite writes before the title of a check that failed.
-const FAILED: &str = "\u{274c} ";
+/// What the suite writes before the title of a check that failed, and that it
+/// links to: the lines below the summary have no link.
+const FAILED: &str = "\u{274c} [";
 
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 struct Score {
@@ -78,7 +79,7 @@ async fn score(place: &Place, cids: &str) -> Result<(Score, String, Vec<String>)
 /// The titles in a report's summary, where they are links, of what failed.
 fn failed(report: &str) -> Vec<String> {
     let titles = report.lines().filter_map(|line| line.trim().strip_prefix(FAILED));
-    titles.map(|title| title.trim_start_matches('[').to_owned()).collect()
+    titles.map(str::to_owned).collect()
 }
 
 /// The contract's schemas as the OpenAPI document that the suite reads.
