@@ -60,7 +60,7 @@ impl Part {
     }
 
     /// Starts it, and returns what it printed up to the line that `last` starts.
-    async fn start_until(&mut self, last: &str) -> Result<Vec<String>> {
+    pub async fn start_until(&mut self, last: &str) -> Result<Vec<String>> {
         self.spawn()?;
         let daemon = self.daemon.as_mut().context("it does not run")?;
         let mut lines = daemon.read_until(READY, |line| line.contains(" is up.")).await?;

@@ -51,6 +51,18 @@ fn a_token_is_made_works_at_once_and_is_revoked_at_once() {
 }
 
 #[test]
+fn a_start_tells_what_to_do_where_the_first_token_was_not_seen() {
+    test(async |place| {
+        let mut pinfold = Pinfold::up(place, "pinfold", &[]).await?;
+        pinfold.parts[0].kill().await?;
+        let lines = pinfold.parts[0].start_until("token").await?;
+        let told = lines.last().context("nothing was printed")?;
+        assert!(told.contains("pinfold token create"), "{told}");
+        Ok(())
+    });
+}
+
+#[test]
 fn accounts_see_their_own_pins_alone() {
     test(async |place| {
         let pinfold = Pinfold::up(place, "pinfold", &[]).await?;

@@ -74,6 +74,11 @@ impl Running {
         Ok(Some(pinfold_service::tokens::issue(&self.database, &self.keyring, request).await?.text))
     }
 
+    /// Whether nobody has ever used a token.
+    pub(crate) async fn has_unused_tokens_alone(&self) -> Result<bool> {
+        Ok(self.database.tokens(None).await?.iter().all(|token| token.last_used.is_none()))
+    }
+
     /// Ends the service, then the database.
     pub(crate) async fn stop(self) {
         self.service.shutdown();

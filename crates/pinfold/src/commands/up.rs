@@ -54,6 +54,9 @@ pub(crate) async fn up(args: UpArgs) -> Result<()> {
         lines.push(format!("  token     {token}"));
         lines.push("\nThe token is shown this once. Add the service to IPFS with:\n".into());
         lines.push(format!("ipfs pin remote service add pinfold {endpoint} {token}"));
+    } else if running.has_unused_tokens_alone().await? {
+        // The first start may have been killed before its token was read.
+        lines.push("  token     none was used yet; `pinfold token create --name NAME` makes another".into());
     }
     serve::ready(&lines);
     serve::stop_signal().await?;
