@@ -108,6 +108,37 @@ fn a_segment_cut_short_is_fetched_again() {
 }
 
 #[test]
+fn what_misses_a_block_is_not_pinned_until_it_is_back() {
+    test_within(Duration::from_secs(240), async |place| {
+        let (mut pinfold, mut origin, root, file) = pinned(place).await?;
+        let api = pinfold.api()?;
+        let pin = api.list("limit=1").await?.results.pop().context("a pin is listed")?;
+        pinfold.stop().await?;
+        let segment = segments(pinfold.data())?.pop().context("the block store has a segment")?;
+        let half = fs::metadata(&segment)?.len() / 2;
+        fs::File::options().write(true).open(&segment)?.set_len(half)?;
+        origin.stop().await?;
+        pinfold.start().await?;
+        eventually("the loss to be told", FETCH, async || {
+            Ok(["queued", "pinning"].contains(&api.get(&pin.requestid).await?.status.as_str()).then_some(()))
+        })
+        .await?;
+        // Nothing that would make it whole again is there.
+        let whole = served(&pinfold.gateway, &root).await.is_ok_and(|bytes| bytes == file);
+        ensure!(!whole, "half of a segment is gone, and the file is served");
+        pinfold.kill().await?;
+        pinfold.start().await?;
+        let status = api.get(&pin.requestid).await?.status;
+        ensure!(status != "pinned", "it is pinned after a kill, with blocks missing");
+        origin.resume().await?;
+        // It has another port now: a second pin says so.
+        api.add(json!({ "cid": root, "origins": origin.addresses().await? })).await?;
+        api.until(&pin.requestid, "pinned", FETCH * 2).await?;
+        counted(&mut pinfold, &origin, &root).await
+    });
+}
+
+#[test]
 fn a_capacity_that_is_reached_is_a_reason_and_not_the_end() {
     test(async |place| {
         let pinfold = Pinfold::up(place, "pinfold", &["--capacity", "20MB"]).await?;

@@ -3,8 +3,9 @@
 //! The index on disk is the state of one checkpoint. Records after it are
 //! applied again; index changes after it that no record carries (a list that
 //! was being released, a block that was reclaimed) are simply done once more.
-//! An index that is missing, broken, marked, another store's, or older than
-//! the deletion of a segment, is thrown away and rebuilt from all segments.
+//! An index that is missing, broken, marked, another store's, older than the
+//! deletion of a segment, or knows a segment longer than it is, is thrown away
+//! and rebuilt from all segments.
 //!
 //! Only the last segment can have a torn tail, because a segment is synced
 //! before the next one is created. What is torn was never acknowledged, and is
@@ -59,7 +60,8 @@ pub(crate) fn recover(
     options: &Options,
 ) -> Result<Recovered, Error> {
     let existing = segments.list()?;
-    let (index, checkpoint) = open_index(&dir.join("index"), options.cache_bytes, store, &existing)?;
+    let (index, checkpoint) =
+        open_index(&dir.join("index"), options.cache_bytes, store, segments, &existing)?;
     let ledger = match &checkpoint {
         Some(checkpoint) => Ledger::load(&index, checkpoint)?,
         None => Ledger::default(),
@@ -86,11 +88,12 @@ fn open_index(
     dir: &Path,
     cache_bytes: u64,
     store: u64,
+    segments: &Segments,
     existing: &[u32],
 ) -> Result<(Index, Option<Checkpoint>), Error> {
     let marker = index::marker(dir);
     if !marker.exists() {
-        match trusted_index(dir, cache_bytes, store, existing) {
+        match trusted_index(dir, cache_bytes, store, segments, existing) {
             Ok(index) => return Ok(index),
             Err(reason) => tracing::warn!(%reason, "rebuilding the block store's index from its segments"),
         }
@@ -109,6 +112,7 @@ fn trusted_index(
     dir: &Path,
     cache_bytes: u64,
     store: u64,
+    segments: &Segments,
     existing: &[u32],
 ) -> Result<(Index, Option<Checkpoint>), String> {
     let index = Index::open(dir, cache_bytes).map_err(|error| error.to_string())?;
@@ -119,10 +123,24 @@ fn trusted_index(
         return Err("it belongs to another store".into());
     }
     let ledger = Ledger::load(&index, &checkpoint).map_err(|error| error.to_string())?;
-    match ledger.segments().keys().find(|segment| existing.binary_search(segment).is_err()) {
-        Some(segment) => Err(format!("it names segment {segment}, which does not exist")),
-        None => Ok((index, Some(checkpoint))),
+    if let Some(segment) = ledger.segments().keys().find(|segment| existing.binary_search(segment).is_err()) {
+        return Err(format!("it names segment {segment}, which does not exist"));
     }
+    let being_cut = being_cut(&index).map_err(|error| error.to_string())?;
+    for (segment, stat) in ledger.segments() {
+        let len = segments.file(*segment).map_err(|error| error.to_string())?.len();
+        let len = len.map_err(|error| format!("segment {segment} cannot be read: {error}"))?;
+        if len < stat.len && !being_cut.contains(segment) {
+            return Err(format!("segment {segment} has {len} bytes, and had {}", stat.len));
+        }
+    }
+    Ok((index, Some(checkpoint)))
+}
+
+/// Segments that are being cut off from their ends, to make room.
+fn being_cut(index: &Index) -> Result<Vec<u32>, Error> {
+    let number = |key: &[u8]| Some(u32::from_be_bytes(key.get(1..)?.try_into().ok()?));
+    index.pairs(b"t").map(|pair| number(&pair?.0).ok_or_else(malformed)).collect()
 }
 
 /// The last segment as the replay left it.
@@ -149,10 +167,7 @@ impl Recovery<'_> {
 
     /// Segments that were being cut off are as long as their files are.
     fn measure_cut(&mut self) -> Result<(), Error> {
-        for pair in self.index.pairs(b"t") {
-            let (key, _) = pair?;
-            let segment = key.get(1..).and_then(|key| key.try_into().ok()).map(u32::from_be_bytes);
-            let segment = segment.ok_or_else(malformed)?;
+        for segment in being_cut(&self.index)? {
             if self.ledger.segments().contains_key(&segment) {
                 let len = self.segments.file(segment)?.len();
                 let len = len.map_err(|source| self.segments.failed("read", segment, source))?;

@@ -10,6 +10,7 @@ use pinfold_core::content::ContentKey;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::assignments::{self, Assignments, Record, State};
 use crate::fetch::{Command, Manager, Workers};
 
 /// How often the store is asked whether blocks were found damaged.
@@ -19,8 +20,20 @@ const LOST_EVERY: Duration = Duration::from_secs(2);
 /// the roots are read.
 const MAX_LOST: usize = 4_096;
 
+/// Records of contents read at a time.
+const PAGE: usize = 256;
+
 /// The pause between two rereadings of everything, and after a failed one.
 const SCRUB_PAUSE: Duration = Duration::from_secs(3_600);
+
+/// Why lost roots are not known.
+#[derive(Debug, thiserror::Error)]
+enum Unknown {
+    #[error(transparent)]
+    Assignments(#[from] assignments::Error),
+    #[error(transparent)]
+    Store(#[from] pinfold_blockstore::Error),
+}
 
 /// How often, and how fast.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +46,7 @@ pub(crate) struct Rhythm {
 /// Starts the background tasks; they end when `cancel` says so.
 pub(crate) fn start(
     store: &Store,
+    assignments: &Assignments,
     manager: &Manager,
     workers: &Workers,
     rhythm: Rhythm,
@@ -43,7 +57,7 @@ pub(crate) fn start(
     if rhythm.scrub_bytes_per_second > 0 {
         tasks.spawn(scrub(store.clone(), rhythm.scrub_bytes_per_second, cancel.clone()));
     }
-    let lost = mend(store.clone(), manager.clone(), workers.clone());
+    let lost = mend(store.clone(), assignments.clone(), manager.clone(), workers.clone());
     let cancel = cancel.clone();
     tasks.spawn(async move { cancel.run_until_cancelled(lost).await });
 }
@@ -94,7 +108,16 @@ async fn pause(time: Duration, cancel: &CancellationToken) -> bool {
 }
 
 /// Tells the manager whose blocks were lost, those of earlier runs included.
-async fn mend(store: Store, manager: Manager, workers: Workers) {
+async fn mend(store: Store, assignments: Assignments, manager: Manager, workers: Workers) {
+    let look = store.clone();
+    match workers.run(move || lost_roots(&look, &assignments)).await {
+        Ok(roots) => {
+            for root in roots {
+                manager.send(Command::Lost(root, 1)).await;
+            }
+        }
+        Err(error) => tracing::error!(%error, "cannot tell which roots the store has lost"),
+    }
     let mut seen = None;
     loop {
         let count = store.lost_count();
@@ -111,6 +134,22 @@ async fn mend(store: Store, manager: Manager, workers: Workers) {
             }
         }
         tokio::time::sleep(LOST_EVERY).await;
+    }
+}
+
+/// Roots that are held by what was noted of them, and that the store does not
+/// know as held any more: a disk has lost their records.
+fn lost_roots(store: &Store, assignments: &Assignments) -> Result<Vec<ContentKey>, Unknown> {
+    let (mut roots, mut after) = (Vec::new(), None);
+    loop {
+        let page = assignments.after(after, PAGE)?;
+        let Some(last) = page.last() else { return Ok(roots) };
+        after = Some(last.content);
+        for root in page.iter().filter(|record| record.state == State::Held).filter_map(Record::key) {
+            if store.list(root.as_bytes())?.is_none() {
+                roots.push(root);
+            }
+        }
     }
 }
 

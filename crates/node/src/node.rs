@@ -147,7 +147,7 @@ impl Node {
             data: settings.data,
             about: Arc::new(introduction),
             store: store.clone(),
-            assignments,
+            assignments: assignments.clone(),
             denied,
             workers: workers.clone(),
             outbox,
@@ -164,7 +164,7 @@ impl Node {
             reclaim_every: settings.reclaim_every,
             scrub_bytes_per_second: settings.scrub_bytes_per_second,
         };
-        maintain::start(&store, &manager, &workers, rhythm, &tasks, &cancel);
+        maintain::start(&store, &assignments, &manager, &workers, rhythm, &tasks, &cancel);
         agent.start(&tasks, &cancel);
         network.reprovide(Arc::new(held.clone()));
         Ok(Self { identity, network, held, gateway, introduced, tasks, cancel })
