@@ -2,7 +2,7 @@
 
 use pinfold_core::status::{Reason, Status};
 use pinfold_node_api::{AllocationId, Answer, Event, EventKind, Inventory, Pull, Report};
-use pinfold_service::db::{Channel, Error, NodeRefusal, NodeRequest};
+use pinfold_service::db::{Channel, Error, NewPin, NodeRefusal, NodeRequest};
 
 use crate::world::*;
 
@@ -105,6 +105,12 @@ async fn a_lost_copy_is_fetched_again(world: World) {
     node.pull(&db).await;
     assert!(node.assignments[&made.content].repair);
     assert_eq!(node.assignments[&made.content].granted_bytes, 64 << 20);
+    // Whoever has it now says so with another pin.
+    let origins = vec!["/ip4/1.2.3.4/tcp/4001/p2p/origin".to_owned()];
+    let other = db.add_pin(NewPin { origins: origins.clone(), ..pin(ann.id, 1) }).await.unwrap();
+    node.pull(&db).await;
+    assert_eq!(node.assignments[&made.content].origins, origins);
+    db.delete_pin(ann.id, other.requestid).await.unwrap();
     world.pass(1_000 * HOUR);
     node.report(&db, Vec::new()).await;
     run_jobs(&db).await;

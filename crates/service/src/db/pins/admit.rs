@@ -157,7 +157,8 @@ fn number(purse: &mut Purse, now: Millis) -> (Millis, i64) {
 fn begin(tx: &mut Tx, desk: &mut Desk, pin: &NewPin, content: i64) -> Result<bool> {
     let facts = tx.unit.content(content)?;
     if !facts.is_unfinished() || facts.inline {
-        return Ok(false);
+        // A copy that was lost may be fetched again at the moment.
+        return Ok(!pin.origins.is_empty() && tell_origins(tx, content));
     }
     let underway = tx.unit.allocations_of(content).any(|allocation| allocation.is_wanted());
     let active = desk.active.entry(pin.account).or_default();
