@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use data_encoding::HEXLOWER;
 use pinfold_core::content::{Cid, Multihash, parse};
 use pinfold_core::manifest::{
-    BlockLeaf, Builder, Draw, Hash, Manifest, Proof, Step, chunk_root, of_dag, of_dag_within, open, verify,
+    BlockLeaf, Builder, Draw, Hash, Manifest, Proof, ProofError, Step, WalkError, chunk_root, of_dag,
+    of_dag_within, open, verify,
 };
 use serde_json::Value;
 
@@ -115,6 +116,30 @@ fn dags() {
     }
 }
 
+#[test]
+fn refused_dags() {
+    let mut seen = std::collections::BTreeSet::new();
+    for case in list(&vectors(), "dags_refused") {
+        let key = |cid: &str| parse(cid).unwrap().hash().to_bytes();
+        let blocks = case["blocks"].as_object().unwrap().iter().map(|(cid, block)| (key(cid), bytes(block)));
+        let zeros = case["zeros"].as_object().unwrap().iter();
+        let zeros = zeros.map(|(cid, length)| (key(cid), vec![0; number(length) as usize]));
+        let blocks: HashMap<_, _> = blocks.chain(zeros).collect();
+        let root = parse(case["root"].as_str().unwrap()).unwrap();
+        let error = of_dag(&root, &mut |cid| blocks.get(&cid.hash().to_bytes()).cloned()).unwrap_err();
+        let found = match error {
+            WalkError::Root(_) => "Root",
+            WalkError::Missing(_) => "Missing",
+            WalkError::Hash(..) => "Hash",
+            WalkError::Block(..) => "Block",
+            WalkError::OverLimit | WalkError::Builder(_) => "OverLimit",
+        };
+        assert_eq!(found, case["error"], "{}", case["name"]);
+        seen.insert(found);
+    }
+    assert_eq!(seen.len(), 4, "{seen:?}");
+}
+
 /// A chain of `links` nodes above a leaf; see the vectors.
 fn chain(links: u64, again: bool) -> (Cid, HashMap<Vec<u8>, Vec<u8>>) {
     let mut blocks = HashMap::new();
@@ -154,13 +179,14 @@ fn proofs() {
         let (name, want) = (case["name"].as_str().unwrap(), case["result"].as_str().unwrap());
         let found = match verify(&manifest(&case["manifest"]), draw(&case["draw"]), &proof(&case["proof"])) {
             Ok(()) => "accept".to_owned(),
+            Err(ProofError::Version(_)) => "Version".to_owned(),
             Err(error) => format!("{error:?}"),
         };
         assert_eq!(found, want, "{name}");
         seen.insert(want.to_owned());
     }
     // Every clause but the prover's own, `Source`.
-    assert_eq!(seen.len(), 11, "{seen:?}");
+    assert_eq!(seen.len(), 12, "{seen:?}");
 }
 
 #[test]

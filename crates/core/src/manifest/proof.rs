@@ -4,6 +4,7 @@
 //! From these alone it derives which way the path turns at every node and how
 //! long it is; a proof brings hashes and sums, never directions.
 
+use super::VERSION;
 use super::tree::{self, Peaks, Subtree, chunk_leaf, chunk_node, manifest_node};
 use super::{BlockLeaf, CHUNK, Hash, Manifest};
 use crate::policy::MAX_BLOCK;
@@ -49,6 +50,9 @@ pub struct Proof {
 /// Which clause a proof, or a wish for one, does not fulfil.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProofError {
+    /// The manifest is of a version whose rules are not known here.
+    #[error("the manifest is of version {0}, and only {VERSION} is known")]
+    Version(u32),
     /// The draw lies beyond the content.
     #[error("the draw lies beyond the content")]
     Draw,
@@ -89,6 +93,9 @@ pub enum ProofError {
 /// # Errors
 /// The first clause that it does not fulfil.
 pub fn verify(manifest: &Manifest, draw: Draw, proof: &Proof) -> Result<(), ProofError> {
+    if manifest.version != VERSION {
+        return Err(ProofError::Version(manifest.version));
+    }
     let descent = descend(manifest, draw, &proof.path)?;
     if proof.leaf.length != descent.sum {
         return Err(ProofError::LeafLength);

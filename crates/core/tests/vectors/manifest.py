@@ -264,6 +264,38 @@ def dags():
     return out
 
 
+def dags_refused():
+    """DAGs without a manifest. Beside `blocks`, `zeros` gives the lengths of blocks of zeros."""
+    out = []
+
+    def add(name, error, root, blocks, zeros=()):
+        used = {text(cid(0x55, multihash(data))): data for data in blocks}
+        out.append({"name": name, "error": error, "root": text(root), "blocks": used,
+                    "zeros": {text(cid(0x55, multihash(bytes(n)))): n for n in zeros}})
+
+    here = b"here"
+    missing = cid(0x55, multihash(b"missing"))
+    root = cbor(1, [cid(0x55, multihash(here)), missing])
+    add("a block is missing", "Missing", cid(0x71, multihash(root)), [root, here])
+    add("the root is missing", "Missing", missing, [])
+    swapped = {text(missing): b"other bytes"}
+    add("a block has other bytes", "Hash", cid(0x71, multihash(root)), [root, here])
+    out[-1]["blocks"] |= swapped
+    large = cid(0x55, multihash(bytes(2 * MIB + 1)))
+    root = cbor(2, [large])
+    add("a block has more than 2 MiB", "Block", cid(0x71, multihash(root)), [root], [2 * MIB + 1])
+    broken = b"\x82\x01"
+    root = cbor(3, [cid(0x71, multihash(broken))])
+    add("a block is not of its codec", "Block", cid(0x71, multihash(root)), [root, broken])
+    foreign = cid(0x55, b"\x22\x08" + bytes(8))
+    root = cbor(4, [foreign])
+    add("a link with a hash function that is refused", "Block", cid(0x71, multihash(root)), [root])
+    out[-1]["blocks"] |= {text(foreign): b"anything"}
+    add("a root with a hash function that is refused", "Root", foreign, [])
+    add("a root with a codec that is not followed", "Root", cid(0x72, multihash(here)), [here])
+    return out
+
+
 # Proofs
 
 def proofs():
@@ -387,6 +419,8 @@ def proofs():
         prove(forged, [blocks[5]], 0, 0) | {"chunk": inner, "chunk_path": []})
     other = tree(leaves, domain=b"pinfold/manifest/2")[0]
     add("a root of another version", "Root", manifest(leaves, root=other), at(3), prove(leaves, blocks, 3, 0))
+    add("a manifest of another version", "Version", manifest(leaves, version=2), at(3),
+        prove(leaves, blocks, 3, 0))
     return out
 
 
@@ -426,5 +460,5 @@ if __name__ == "__main__":
              "(n + 7 i + floor(i / 256)) mod 256. Blocks of DAGs are keyed by their CID with the codec raw. "
              "Of depths, chains of so many links are accepted where no new block lies below the limit. "
              "A wrong manifest is what breaking the named rule gives. Made by manifest.py.")
-    parts = trees() | {"dags": dags(), "depths": depths(), "proofs": proofs()}
+    parts = trees() | {"dags": dags(), "dags_refused": dags_refused(), "depths": depths(), "proofs": proofs()}
     print("{\n" + ",\n".join([f'"about": {json.dumps(about)}'] + [lines(*part) for part in parts.items()]) + "\n}")
