@@ -9,10 +9,18 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-/// A command of cargo, of the toolchain that runs this tool.
+/// A command of cargo, of the toolchain that runs this tool. What cargo tells
+/// this tool of itself is not passed on: some build scripts run again when it
+/// changes, and half of all crates with them.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(crate::cache::checkout());
+    for (name, _) in std::env::vars_os() {
+        let told = |prefix| name.to_str().is_some_and(|name| name.starts_with(prefix));
+        if told("CARGO_PKG_") || told("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 
