@@ -89,8 +89,15 @@ impl Postgres {
     }
 
     /// Copies what the recount reads into a new SQLite file, while the
-    /// product is stopped.
+    /// product is stopped. The server may still be ending what a killed
+    /// process has sent.
     pub async fn copy_out(&self, file: &Path) -> Result<()> {
+        let others = "COPY (SELECT count(*) FROM pg_stat_activity WHERE datname = 'pinfold' \
+            AND backend_type = 'client backend' AND pid <> pg_backend_pid()) TO STDOUT";
+        eventually("sessions of the killed to end", STOP, async || {
+            Ok((self.query(others).await?.trim() == "0").then_some(()))
+        })
+        .await?;
         let mut copy = rusqlite::Connection::open(file)?;
         let copy = copy.transaction()?;
         for (table, columns) in TABLES {
