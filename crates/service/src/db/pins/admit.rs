@@ -14,7 +14,7 @@ use crate::db::{
     error::{PinRefusal, Result},
     holding::{Holding, Turn},
     ledger::Purse,
-    placement::{self, Phase},
+    nodes, placement,
     tx::Tx,
     types::{AccountId, MAX_PINS_OF_A_ROOT, Millis, NewPin, Node},
 };
@@ -158,7 +158,7 @@ fn begin(tx: &mut Tx, desk: &mut Desk, pin: &NewPin, content: i64) -> Result<boo
     let facts = tx.unit.content(content)?;
     if !facts.is_unfinished() || facts.inline {
         // A copy that was lost may be fetched again at the moment.
-        return Ok(!pin.origins.is_empty() && tell_origins(tx, content));
+        return Ok(!pin.origins.is_empty() && nodes::tell_again(tx, content));
     }
     let underway = tx.unit.allocations_of(content).any(|allocation| allocation.is_wanted());
     let active = desk.active.entry(pin.account).or_default();
@@ -173,21 +173,11 @@ fn begin(tx: &mut Tx, desk: &mut Desk, pin: &NewPin, content: i64) -> Result<boo
         *active += u64::from(holding.turn == Turn::Active);
     }
     if underway {
-        return Ok(!pin.origins.is_empty() && tell_origins(tx, content));
+        return Ok(!pin.origins.is_empty() && nodes::tell_again(tx, content));
     }
     if holding.turn == Turn::Waiting {
         return Ok(false);
     }
     let (settings, now) = (Arc::clone(&tx.settings), tx.now());
     placement::place(&mut tx.unit, &settings, &desk.nodes, content, &desk.preferred, now)
-}
-
-/// Has the nodes that fetch a content told of its new origins.
-fn tell_origins(tx: &mut Tx, content: i64) -> bool {
-    let mut told = false;
-    for allocation in tx.unit.allocations_of(content).filter(|a| a.phase == Phase::Assigned) {
-        allocation.touch();
-        told = true;
-    }
-    told
 }
