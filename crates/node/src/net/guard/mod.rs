@@ -16,6 +16,9 @@
 //! expected peers, and one address gets only so many, before and after it has
 //! shaken hands. They get none while this process uses too much memory.
 
+mod handler;
+mod shared;
+
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     convert::Infallible,
@@ -26,31 +29,24 @@ use std::{
     time::Duration,
 };
 
-use futures::task::AtomicWaker;
 use libp2p::{
     Multiaddr, PeerId,
-    core::{Endpoint, transport::PortUse, upgrade::DeniedUpgrade},
+    core::{Endpoint, transport::PortUse},
     swarm::{
-        CloseConnection, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId,
-        FromSwarm, NetworkBehaviour, NotifyHandler, SubstreamProtocol, THandler, THandlerInEvent,
-        THandlerOutEvent, ToSwarm, handler::ConnectionEvent,
+        CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler,
+        THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
     },
 };
-use parking_lot::Mutex;
-use tokio::{
-    sync::broadcast,
-    time::{Instant, Sleep},
-};
+use tokio::time::{Instant, Sleep};
 
+use self::handler::Handler;
+pub use self::shared::Expectation;
+pub(super) use self::shared::Shared;
 use super::{
     Config,
     filter::ip_of,
     room::{ByAddress, Memory},
 };
-
-/// Arrivals that a slow receiver may lag behind before it loses the oldest.
-/// Who lags asks for the connected peers.
-const ARRIVALS: usize = 256;
 
 /// How much longer the queue of graces may be than the graces in it: ended
 /// connections leave it late, and a flood of short ones must not fill it.
@@ -58,103 +54,6 @@ const GRACE_QUEUE: usize = 4;
 
 /// Of the inbound connections, one in this many is left to expected peers.
 const RESERVED_SHARE: usize = 4;
-
-#[derive(Default)]
-struct State {
-    expected: HashMap<PeerId, usize>,
-    connected: HashMap<PeerId, usize>,
-    /// Peers whose expectation changed since the behaviour last looked. No
-    /// larger than the set of peers that have a connection.
-    changed: HashSet<PeerId>,
-    /// Peers to disconnect; all of them are connected.
-    leave: HashSet<PeerId>,
-}
-
-/// What the handle and the behaviour share.
-pub(super) struct Shared {
-    state: Mutex<State>,
-    waker: AtomicWaker,
-    arrivals: broadcast::Sender<PeerId>,
-}
-
-impl Shared {
-    pub(super) fn new() -> Arc<Self> {
-        let (arrivals, _) = broadcast::channel(ARRIVALS);
-        Arc::new(Self { state: Mutex::default(), waker: AtomicWaker::new(), arrivals })
-    }
-
-    pub(super) fn arrivals(&self) -> broadcast::Receiver<PeerId> {
-        self.arrivals.subscribe()
-    }
-
-    pub(super) fn is_connected(&self, peer: &PeerId) -> bool {
-        self.state.lock().connected.contains_key(peer)
-    }
-
-    pub(super) fn connected(&self) -> Vec<PeerId> {
-        self.state.lock().connected.keys().copied().collect()
-    }
-
-    pub(super) fn is_expected(&self, peer: &PeerId) -> bool {
-        self.state.lock().expected.contains_key(peer)
-    }
-
-    pub(super) fn disconnect(&self, peer: PeerId) {
-        let mut state = self.state.lock();
-        if state.connected.contains_key(&peer) {
-            state.leave.insert(peer);
-            self.waker.wake();
-        }
-    }
-
-    pub(super) fn expect(self: &Arc<Self>, peer: PeerId) -> Expectation {
-        let mut state = self.state.lock();
-        let count = state.expected.entry(peer).or_default();
-        *count += 1;
-        if *count == 1 {
-            self.changed(&mut state, peer);
-        }
-        Expectation { shared: self.clone(), peer }
-    }
-
-    fn release(&self, peer: PeerId) {
-        let mut state = self.state.lock();
-        if let Some(count) = state.expected.get_mut(&peer) {
-            *count -= 1;
-            if *count == 0 {
-                state.expected.remove(&peer);
-                self.changed(&mut state, peer);
-            }
-        }
-    }
-
-    fn changed(&self, state: &mut State, peer: PeerId) {
-        if state.connected.contains_key(&peer) {
-            state.changed.insert(peer);
-            self.waker.wake();
-        }
-    }
-}
-
-/// While it lives, the connection with one peer is kept, or the next one that
-/// the peer opens.
-pub struct Expectation {
-    shared: Arc<Shared>,
-    peer: PeerId,
-}
-
-impl Expectation {
-    /// Who is expected.
-    pub fn peer(&self) -> PeerId {
-        self.peer
-    }
-}
-
-impl Drop for Expectation {
-    fn drop(&mut self) {
-        self.shared.release(self.peer);
-    }
-}
 
 struct Open {
     peer: PeerId,
@@ -264,19 +163,13 @@ impl Behaviour {
         let from = from.filter(|_| inbound);
         // An inbound connection's handler starts out kept, an outbound one's not.
         self.open.insert(id, Open { peer, from, grace: inbound, held: false, told: inbound });
-        let first = {
-            let mut state = self.shared.state.lock();
-            let count = state.connected.entry(peer).or_default();
-            *count += 1;
-            *count == 1
-        };
+        let is_first = self.shared.opened(peer);
         self.review(id);
         if self.grace_count > self.kept_limit {
             self.end_oldest_grace();
         }
-        if first {
-            // Nobody may be listening, which is no failure.
-            let _ = self.shared.arrivals.send(peer);
+        if is_first {
+            self.shared.announce(peer);
         }
     }
 
@@ -298,15 +191,7 @@ impl Behaviour {
                 self.by_peer.remove(&open.peer);
             }
         }
-        let mut state = self.shared.state.lock();
-        if let Some(count) = state.connected.get_mut(&open.peer) {
-            *count -= 1;
-            if *count == 0 {
-                state.connected.remove(&open.peer);
-                state.changed.remove(&open.peer);
-                state.leave.remove(&open.peer);
-            }
-        }
+        self.shared.closed(open.peer);
     }
 
     /// Decides whether a connection is kept and tells its handler of a change.
@@ -362,14 +247,7 @@ impl Behaviour {
     }
 
     fn poll_changes(&mut self) -> Option<PeerId> {
-        let (changed, leave) = {
-            let mut state = self.shared.state.lock();
-            let leave = state.leave.iter().next().copied();
-            if let Some(peer) = leave {
-                state.leave.remove(&peer);
-            }
-            (std::mem::take(&mut state.changed), leave)
-        };
+        let (changed, leave) = self.shared.take_changes();
         for peer in changed {
             let ids: Vec<ConnectionId> = self.by_peer.get(&peer).into_iter().flatten().copied().collect();
             ids.into_iter().for_each(|id| self.review(id));
@@ -445,7 +323,7 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
-        self.shared.waker.register(cx.waker());
+        self.shared.register(cx.waker());
         if let Some(peer_id) = self.poll_changes() {
             return Poll::Ready(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::All });
         }
@@ -457,36 +335,4 @@ impl NetworkBehaviour for Behaviour {
             None => Poll::Pending,
         }
     }
-}
-
-/// Keeps its connection, or not. Speaks no protocol.
-pub(super) struct Handler {
-    keep: bool,
-}
-
-impl ConnectionHandler for Handler {
-    type FromBehaviour = bool;
-    type ToBehaviour = Infallible;
-    type InboundProtocol = DeniedUpgrade;
-    type OutboundProtocol = DeniedUpgrade;
-    type InboundOpenInfo = ();
-    type OutboundOpenInfo = ();
-
-    fn listen_protocol(&self) -> SubstreamProtocol<DeniedUpgrade> {
-        SubstreamProtocol::new(DeniedUpgrade, ())
-    }
-
-    fn connection_keep_alive(&self) -> bool {
-        self.keep
-    }
-
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<DeniedUpgrade, (), Infallible>> {
-        Poll::Pending
-    }
-
-    fn on_behaviour_event(&mut self, keep: bool) {
-        self.keep = keep;
-    }
-
-    fn on_connection_event(&mut self, _: ConnectionEvent<'_, DeniedUpgrade, DeniedUpgrade>) {}
 }
