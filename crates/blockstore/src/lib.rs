@@ -51,12 +51,14 @@ mod index;
 mod inner;
 pub mod io;
 mod ledger;
+mod list;
 mod meter;
 mod options;
 mod overlay;
 mod reclaim;
 mod record;
 mod recover;
+mod report;
 mod reserve;
 mod roots;
 mod scan;
@@ -71,8 +73,10 @@ mod writer;
 
 pub use block::{Block, MAX_BLOCK_BYTES, Multihash};
 pub use error::Error;
+pub use list::{List, Roots};
 pub use options::Options;
-pub use store::{Check, Difference, List, Reclaimed, RootInfo, RootState, Roots, Scrubbed, Store, Usage};
+pub use report::{Check, Difference, Reclaimed, RootInfo, RootState, Scrubbed, Usage};
+pub use store::Store;
 pub use walk::Walk;
 
 /// The longest root key, in bytes.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::background::{Background, Signal};
-use crate::index::{Pairs, malformed};
+use crate::index::malformed;
 use crate::inner::{Inner, now};
 use crate::io::{DiskIo, Io};
 use crate::meter::Meter;
@@ -19,9 +19,11 @@ use crate::recover::recover;
 use crate::reserve::Reserve;
 use crate::roots::check_key;
 use crate::segments::Segments;
-use crate::state::{HeldList, RootEntry, WalkId};
+use crate::state::{HeldList, RootEntry};
 use crate::sync::{Covered, SyncPoint};
-use crate::{Block, Error, Multihash, Options, Walk, format};
+use crate::{
+    Block, Check, Error, List, Multihash, Options, Reclaimed, RootInfo, Roots, Scrubbed, Usage, Walk, format,
+};
 
 /// An open block store. Clones share it; the last one to go, and the last
 /// walk, sync and close it.
@@ -44,175 +46,6 @@ impl Drop for Handle {
         // that one replays.
         if let Err(error) = self.inner.checkpoint() {
             tracing::warn!(%error, "the block store was closed without its last checkpoint");
-        }
-    }
-}
-
-/// The state of a root.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RootState {
-    /// A walk has begun and none has completed.
-    Fetching,
-    /// A walk has completed: every block was held and durable. It stays so
-    /// while the root is walked again.
-    Held,
-}
-
-/// What the store knows of a root.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RootInfo {
-    /// Its state.
-    pub state: RootState,
-    /// The bytes given to [`Walk::complete`]; empty before.
-    pub meta: Bytes,
-    /// The length of its list, in blocks; 0 before it is held.
-    pub blocks: u64,
-    /// The sum of the lengths of those blocks, in bytes.
-    pub bytes: u64,
-}
-
-/// What the store holds and occupies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Blocks that can be read, with those that wait to be reclaimed.
-    pub blocks: u64,
-    /// The sum of their lengths, in bytes.
-    pub block_bytes: u64,
-    /// Bytes on disk: segments and index, without the reserve.
-    pub disk_bytes: u64,
-    /// [`Options::capacity_bytes`].
-    pub capacity_bytes: u64,
-}
-
-/// What [`Store::reclaim`] did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reclaimed {
-    /// Blocks removed.
-    pub blocks: u64,
-    /// The sum of their lengths, in bytes.
-    pub block_bytes: u64,
-    /// Segments deleted after what lives in them was copied.
-    pub segments: u64,
-    /// Bytes that were copied for that.
-    pub copied_bytes: u64,
-}
-
-/// What [`Store::scrub`] did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Scrubbed {
-    /// Blocks read and verified.
-    pub blocks: u64,
-    /// Bytes read.
-    pub bytes: u64,
-    /// Blocks found damaged; they are lost now.
-    pub lost: u64,
-    /// Whether every block was visited; otherwise it was told to stop.
-    pub finished: bool,
-}
-
-/// What [`Store::check`] found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Check {
-    /// Roots whose lists were read.
-    pub roots: u64,
-    /// Blocks that were compared.
-    pub blocks: u64,
-    /// How many differences there are.
-    pub differences: u64,
-    /// The first of them.
-    pub examples: Vec<Difference>,
-}
-
-/// A stored fact that a recount does not confirm.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Difference {
-    /// A block's stored number of references is not that of the lists.
-    References {
-        /// The block.
-        multihash: Multihash,
-        /// References as stored.
-        stored: u64,
-        /// References in the lists.
-        counted: u64,
-    },
-    /// A block in a held root's list is not held.
-    Missing {
-        /// The block.
-        multihash: Multihash,
-    },
-    /// A sum that the store keeps differs from the recounted one.
-    Sum {
-        /// Which sum.
-        what: &'static str,
-        /// As stored.
-        stored: u64,
-        /// As counted.
-        counted: u64,
-    },
-}
-
-/// What a root's state and meta say.
-pub(crate) fn info(held: Option<HeldList>, meta: &[u8]) -> RootInfo {
-    RootInfo {
-        state: if held.is_some() { RootState::Held } else { RootState::Fetching },
-        meta: Bytes::copy_from_slice(meta),
-        blocks: held.map_or(0, |held| held.blocks),
-        bytes: held.map_or(0, |held| held.bytes),
-    }
-}
-
-/// The multihashes of a root in the order of its walk. Ends with an error
-/// where the root is released or fetched anew meanwhile.
-#[derive(Debug)]
-pub struct List {
-    inner: Arc<Inner>,
-    walk: WalkId,
-    chunks: std::ops::Range<u32>,
-    chunk: std::vec::IntoIter<Multihash>,
-}
-
-impl Iterator for List {
-    type Item = Result<Multihash, Error>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(multihash) = self.chunk.next() {
-                return Some(Ok(multihash));
-            }
-            match self.inner.expect_chunk(self.walk, self.chunks.next()?) {
-                Ok(chunk) => self.chunk = chunk.into_iter(),
-                Err(error) => {
-                    self.chunks = 0..0;
-                    return Some(Err(error));
-                }
-            }
-        }
-    }
-}
-
-/// All roots by key, with their state.
-pub struct Roots(Pairs);
-
-impl std::fmt::Debug for Roots {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Roots").finish_non_exhaustive()
-    }
-}
-
-impl Iterator for Roots {
-    type Item = Result<(Vec<u8>, RootInfo), Error>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let (key, value) = match self.0.next()? {
-                Ok(pair) => pair,
-                Err(error) => return Some(Err(error)),
-            };
-            match RootEntry::decode(&value) {
-                None => return Some(Err(malformed())),
-                Some(entry) if entry.root.is_released() => {}
-                Some(entry) => return Some(Ok((key[1..].to_vec(), info(entry.root.held, &entry.root.meta)))),
-            }
         }
     }
 }
@@ -365,7 +198,7 @@ impl Store {
         };
         self.inner().make_durable(entry.location)?;
         let root = entry.root;
-        Ok((!root.is_released()).then(|| info(root.held, &root.meta)))
+        Ok((!root.is_released()).then(|| RootInfo::of(root.held, &root.meta)))
     }
 
     /// All roots with their state, ordered by key, as they were, durably, at
@@ -376,7 +209,7 @@ impl Store {
     pub fn roots(&self) -> Result<Roots, Error> {
         let pairs = self.inner().index.pairs(b"r");
         self.inner().sync_all()?;
-        Ok(Roots(pairs))
+        Ok(Roots::new(pairs))
     }
 
     /// The list of a held root in the order of its walk; `None` where the
@@ -391,8 +224,7 @@ impl Store {
     }
 
     fn list_of(&self, held: HeldList) -> List {
-        let inner = Arc::clone(&self.0.inner);
-        List { inner, walk: held.walk, chunks: 0..held.chunks, chunk: Vec::new().into_iter() }
+        List::new(Arc::clone(&self.0.inner), held)
     }
 
     /// Up to `limit` lost blocks: referred to, found damaged, and not put

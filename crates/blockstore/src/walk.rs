@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use crate::block::inherent;
 use crate::roots::check_meta;
 use crate::state::{HeldList, WalkId, push_multihash};
-use crate::store::info;
 use crate::{Error, Multihash, RootInfo, Store};
 
 /// How many references a chunk of the list has. So many are in memory only,
@@ -108,7 +107,7 @@ impl Walk {
         // by the sync, which covers the blocks, the list and the state.
         self.end();
         self.store.inner().sync_to(written)?;
-        Ok(info(Some(held), meta))
+        Ok(RootInfo::of(Some(held), meta))
     }
 
     /// Gives the fetch up and releases its references. A root that was held
