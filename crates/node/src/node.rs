@@ -16,7 +16,7 @@ use crate::agent::{self, About, Agent, Outbox};
 use crate::assignments::{self, Assignments};
 use crate::compare::{self, Compare};
 use crate::denied::Denied;
-use crate::fetch::{Command, Context, Manager, Net, Slots, Workers};
+use crate::fetch::{Command, Context, Limits, Manager, Net, Pauses, Slots, Workers};
 use crate::gateway::{self, Gateway};
 use crate::identity::{self, Identity};
 use crate::maintain::{self, Rhythm};
@@ -94,41 +94,18 @@ impl Node {
 
     /// Binds the listeners and starts every task.
     async fn run(settings: Settings, data: Data) -> Result<Self, StartError> {
-        let Data { identity, store, assignments, denied } = data;
-        let held = Held::new(store.clone(), denied.clone());
-        let gateway = match settings.gateway {
-            Some(address) => {
-                let settings = gateway::Settings { address, domain: settings.gateway_domain };
-                Some(Gateway::bind(settings, held.clone()).await?)
-            }
-            None => None,
-        };
+        let held = Held::new(data.store.clone(), data.denied.clone());
+        let gateway = bind_gateway(&settings, &held).await?;
         let agent_name = settings.network.agent.clone();
-        let keypair = identity.keypair.clone();
+        let keypair = data.identity.keypair.clone();
         let network = Network::start(settings.network, keypair, Arc::new(held.clone())).await?;
         let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
         let (workers, outbox) = (Workers::new(), Outbox::default());
         // What was open goes on at once, as the service allowed it before.
-        let private = Arc::new(AtomicBool::new(assignments.allows_private()?));
+        let private = Arc::new(AtomicBool::new(data.assignments.allows_private()?));
 
-        let (compare, comparing) = Compare::new(compare::Setup {
-            store: store.clone(),
-            assignments: assignments.clone(),
-            denied: denied.clone(),
-            outbox: outbox.clone(),
-            workers: workers.clone(),
-        });
-        let context = Context {
-            store: store.clone(),
-            assignments: assignments.clone(),
-            outbox: outbox.clone(),
-            denied: denied.clone(),
-            compare,
-            workers: workers.clone(),
-            slots: Slots::new(),
-            limits: settings.limits,
-            pauses: settings.pauses,
-        };
+        let (compare, comparing) = data.compare(&workers, &outbox);
+        let context = data.context(&workers, &outbox, compare, settings.limits, settings.pauses);
         let peers =
             Net { network: network.clone(), gateways: settings.http_gateways, private: private.clone() };
         let (manager, life) = Manager::new(context, peers, cancel.clone());
@@ -137,18 +114,18 @@ impl Node {
             network: network.clone(),
             gateway: settings.gateway_url,
             private,
-            assignments: assignments.clone(),
+            assignments: data.assignments.clone(),
             introduced: introduced.clone(),
         };
         let agent = Agent::new(agent::Setup {
             service: settings.service,
-            identity: identity.clone(),
+            identity: data.identity.clone(),
             agent: agent_name,
             data: settings.data,
             about: Arc::new(introduction),
-            store: store.clone(),
-            assignments: assignments.clone(),
-            denied,
+            store: data.store.clone(),
+            assignments: data.assignments.clone(),
+            denied: data.denied.clone(),
             workers: workers.clone(),
             outbox,
             manager: manager.clone(),
@@ -164,10 +141,10 @@ impl Node {
             reclaim_every: settings.reclaim_every,
             scrub_bytes_per_second: settings.scrub_bytes_per_second,
         };
-        maintain::start(&store, &assignments, &manager, &workers, rhythm, &tasks, &cancel);
+        maintain::start(&data.store, &data.assignments, &manager, &workers, rhythm, &tasks, &cancel);
         agent.start(&tasks, &cancel);
         network.reprovide(Arc::new(held.clone()));
-        Ok(Self { identity, network, held, gateway, introduced, tasks, cancel })
+        Ok(Self { identity: data.identity, network, held, gateway, introduced, tasks, cancel })
     }
 
     /// Who it is on the network.
@@ -269,6 +246,49 @@ impl Data {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
+
+    /// What compares held blocks with the denylist, and the task behind it.
+    fn compare(
+        &self,
+        workers: &Workers,
+        outbox: &Outbox,
+    ) -> (Compare, impl Future<Output = ()> + Send + use<>) {
+        Compare::new(compare::Setup {
+            store: self.store.clone(),
+            assignments: self.assignments.clone(),
+            denied: self.denied.clone(),
+            outbox: outbox.clone(),
+            workers: workers.clone(),
+        })
+    }
+
+    /// What fetches share.
+    fn context(
+        &self,
+        workers: &Workers,
+        outbox: &Outbox,
+        compare: Compare,
+        limits: Limits,
+        pauses: Pauses,
+    ) -> Context {
+        Context {
+            store: self.store.clone(),
+            assignments: self.assignments.clone(),
+            outbox: outbox.clone(),
+            denied: self.denied.clone(),
+            compare,
+            workers: workers.clone(),
+            slots: Slots::new(),
+            limits,
+            pauses,
+        }
+    }
+}
+
+async fn bind_gateway(settings: &Settings, held: &Held) -> Result<Option<Gateway>, gateway::BindError> {
+    let Some(address) = settings.gateway else { return Ok(None) };
+    let settings = gateway::Settings { address, domain: settings.gateway_domain.clone() };
+    Gateway::bind(settings, held.clone()).await.map(Some)
 }
 
 /// What the service is told about this node.

@@ -1,10 +1,10 @@
 //! The node's side of the node API.
 //!
-//! Four loops, each a task: *pull* brings assignments and releases, which are
+//! Three loops, each a task: *pull* brings assignments and releases, which are
 //! noted on disk before the next pull acknowledges them; *report* carries what
 //! became of them, at once where it is urgent; *inventory* compares once a day
-//! what both sides believe is held; *arrivals* tells the manager who connects.
-//! The first three share one session, which the first to need it opens.
+//! what both sides believe is held. They share one session, which the first to
+//! need it opens.
 //!
 //! A request that fails is tried again, for ever, with growing pauses. A
 //! report whose answer was lost is sent again as it was: amounts are totals.
