@@ -8,19 +8,11 @@ use pinfold_core::links::Codec;
 use pinfold_node::Node;
 use pinfold_node_api::EventKind;
 
-#[path = "support/dag.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared between tests")]
-mod dag;
-#[path = "support/node.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared between tests")]
-mod node;
-#[path = "support/service.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared between tests")]
-mod service;
+mod support;
 
-use dag::{assignment, blocks, hold, id};
-use node::node;
-use service::{FakeService, Fault};
+use support::dag::{self, assignment, blocks, hold, id};
+use support::node::node;
+use support::service::{FakeService, Fault};
 
 /// Waits until the service is told what was found under a denylist.
 async fn told(service: &FakeService, content: i64, denylist: i64, denied: bool) {

@@ -18,23 +18,15 @@ use pinfold_node_api::{Answer, Assignment, EventKind};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-#[path = "support/dag.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared between tests")]
-mod dag;
-#[path = "support/dht.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared between tests")]
-mod dht;
 #[path = "../../bitswap/tests/common/peer/mod.rs"]
 mod peer;
-#[path = "support/service.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the agent's tests")]
-mod service;
+mod support;
 
-use dag::{assignment, blocks, hold, id};
-use dht::{Claims, server_that};
 use peer::origins::BITSWAP;
 use peer::raw::{self, Raw};
-use service::FakeService;
+use support::dag::{assignment, blocks, hold, id};
+use support::dht::{Claims, server_that};
+use support::service::FakeService;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -12,19 +12,11 @@ use pinfold_core::status::Reason;
 use pinfold_node::Node;
 use pinfold_node_api::{Assignment, EventKind};
 
-#[path = "support/dag.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared between tests")]
-mod dag;
-#[path = "support/node.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared between tests")]
-mod node;
-#[path = "support/service.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the agent's tests")]
-mod service;
+mod support;
 
-use dag::{assignment, blocks, hold, id};
-use node::node;
-use service::{FakeService, Fault};
+use support::dag::{assignment, blocks, hold, id};
+use support::node::node;
+use support::service::{FakeService, Fault};
 
 fn addresses(node: &Node) -> Vec<String> {
     node.addresses().iter().map(ToString::to_string).collect()

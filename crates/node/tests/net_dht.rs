@@ -2,19 +2,17 @@
 //! network, found by another.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "support/dht.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared between tests")]
-mod dht;
 mod net_support;
+mod support;
 
 use std::{collections::HashSet, sync::Arc};
 
 use cid::{Cid, multihash::Multihash};
-use dht::server;
 use libp2p::Multiaddr;
 use multihash_codetable::{Code, MultihashDigest};
 use net_support::{PATIENCE, config, start};
 use pinfold_node::net::{Config, Provider, Roots, Source};
+use support::dht::server;
 
 const RAW: u64 = 0x55;
 /// Public by its looks; nobody dials it here.

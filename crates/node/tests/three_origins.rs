@@ -11,19 +11,14 @@ use pinfold_core::content;
 use pinfold_node::{Node, Pauses, Settings, net};
 use pinfold_node_api::Assignment;
 
-#[path = "support/dag.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared between tests")]
-mod dag;
 #[path = "../../bitswap/tests/common/peer/mod.rs"]
 mod peer;
-#[path = "support/service.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the agent's tests")]
-mod service;
+mod support;
 
-use dag::{assignment, blocks, id};
 use peer::origins::{BITSWAP, Blocks, lie, serve, stall};
 use peer::raw::Raw;
-use service::FakeService;
+use support::dag::{assignment, blocks, id};
+use support::service::FakeService;
 use tokio::sync::Notify;
 
 /// How long a stream is idle before it is reset.

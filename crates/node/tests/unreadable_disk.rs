@@ -17,20 +17,13 @@ use pinfold_core::content::{BlockCid, ContentKey};
 use pinfold_node::{Node, Settings};
 use pinfold_node_api::EventKind;
 
-#[path = "support/dag.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared between tests")]
-mod dag;
-#[path = "support/node.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared between tests")]
-mod node;
-#[path = "support/service.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the agent's tests")]
-mod service;
+mod support;
 #[path = "../../blockstore/tests/common/watched.rs"]
 mod watched;
 
-use dag::{assignment, blocks, hold, id};
-use service::FakeService;
+use support::dag::{assignment, blocks, hold, id};
+use support::node;
+use support::service::FakeService;
 use watched::Watched;
 
 /// How long an answer may take that comes at once.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pinfold_node::{Node, Pauses, Settings, net};
 
-use crate::service::FakeService;
+use super::service::FakeService;
 
 /// The pause between attempts: soon again.
 const SOON: Duration = Duration::from_millis(200);
