@@ -58,12 +58,6 @@ impl Match {
         Self::ALL.into_iter().find(|way| way.as_str() == word)
     }
 
-    /// Whether case is ignored, so that both sides are folded.
-    #[must_use]
-    pub fn is_folded(self) -> bool {
-        matches!(self, Self::Iexact | Self::Ipartial)
-    }
-
     /// Whether a name passes a filter.
     #[must_use]
     pub fn matches(self, name: &str, wanted: &str) -> bool {

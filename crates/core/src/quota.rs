@@ -23,12 +23,6 @@ pub fn billed(bytes: u64) -> u64 {
     bytes.max(MIN_BILLED)
 }
 
-/// What is charged while a pin is replaced and both contents are held.
-#[must_use]
-pub fn billed_for_both(old: u64, new: u64) -> u64 {
-    old.max(new)
-}
-
 /// Bytes that an account may still reserve.
 #[must_use]
 pub fn free(quota: u64, used: u64, reserved: u64) -> u64 {
@@ -98,7 +92,5 @@ mod tests {
     #[test]
     fn small_contents_are_charged_a_minimum() {
         assert_eq!([0, 1, 4_096, 4_097].map(billed), [4_096, 4_096, 4_096, 4_097]);
-        assert_eq!(billed_for_both(10, 7), 10);
-        assert_eq!(billed_for_both(7, 10), 10);
     }
 }

@@ -247,13 +247,6 @@ impl Service {
         self.stopping.cancel();
     }
 
-    /// Cancelling this is [`Self::shutdown`], from wherever it is needed while
-    /// somebody waits in [`Self::join`].
-    #[must_use]
-    pub fn stopper(&self) -> CancellationToken {
-        self.stopping.clone()
-    }
-
     /// Waits until every task has ended: at most about ten seconds after
     /// [`Self::shutdown`]. Ends early, by shutting down, when a task fails.
     pub async fn join(mut self) {
