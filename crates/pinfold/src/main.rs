@@ -48,7 +48,7 @@ fn run() -> Result<ExitCode> {
 /// How long tasks that nobody waits for may take to end.
 const LAST_TASKS: Duration = Duration::from_secs(1);
 
-/// Threads for what blocks: disk reads and password hashing. More would only
+/// Threads for what blocks: the disk, and hashing blocks. More would only
 /// hold more stacks; work waits in bounded queues before it.
 const BLOCKING_THREADS: usize = 16;
 

@@ -1,8 +1,9 @@
 //! A listening socket and the connections that it accepted.
 //!
 //! Bounded in connections, in the size of headers, and in the time that a
-//! client may take for a TLS handshake and to send them. At shutdown no connection is accepted any more,
-//! requests that run are answered, and what is left after the grace is dropped.
+//! client may take for a TLS handshake and to send them. At shutdown no
+//! connection is accepted any more, requests that run are answered, and what is
+//! left after the grace is dropped.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
