@@ -32,6 +32,19 @@ pub struct Postgres {
     daemon: Option<Daemon>,
 }
 
+impl Drop for Postgres {
+    /// A server that is only killed leaves its shared memory to the machine.
+    fn drop(&mut self) {
+        if self.daemon.is_some()
+            && let Ok(mut stop) = self.unprivileged("pg_ctl")
+        {
+            stop.arg("-D").arg(&self.data).args(["stop", "-s", "-m", "immediate"]);
+            // What it did not end is killed with the daemon.
+            let _ = stop.as_std_mut().status();
+        }
+    }
+}
+
 impl Postgres {
     /// Makes a cluster, starts it and makes the database.
     pub async fn start(place: &Place, name: &str) -> Result<Self> {

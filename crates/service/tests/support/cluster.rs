@@ -136,7 +136,7 @@ impl Files {
         let script = format!(
             "'{}' -D '{folder}/data' -k '{folder}' {options} -c max_connections=300 \
                 -c shared_buffers=64MB -c max_wal_size=1GB >'{folder}/log' 2>&1 & \
-             server=$!; cat >/dev/null; kill -INT $server; wait $server; rm -rf '{folder}/data' '{folder}/log'",
+             server=$!; cat >/dev/null; kill -INT $server; wait $server; rm -rf '{folder}'",
             self.programs.join("postgres").display(),
             folder = self.folder.display(),
         );
