@@ -180,7 +180,7 @@ async fn a_schema_is_migrated_once_and_a_newer_one_refused(world: World) {
 }
 
 async fn set_version(world: &World, version: i64) {
-    crate::check::run_sql(world, &format!("UPDATE schema_version SET version = {version}")).await;
+    world.execute(&format!("UPDATE schema_version SET version = {version}")).await;
 }
 
 async fn unusable_replicas_are_refused(world: World) {

@@ -3,8 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use pinfold_service::db::Location;
-
 use crate::world::*;
 
 crate::on_both!(each_planted_difference_is_told);
@@ -77,7 +75,7 @@ async fn each_planted_difference_is_told(world: World) {
     }
     assert_sound(&db).await;
     for (planted, undone, told) in PLANTED {
-        run_sql(&world, planted).await;
+        world.execute(planted).await;
         let report = db.check().await.unwrap();
         let sentences = report.differences.iter().filter_map(|difference| difference.split(" (").next());
         assert_eq!(
@@ -85,21 +83,7 @@ async fn each_planted_difference_is_told(world: World) {
             BTreeSet::from_iter(told.iter().copied()),
             "{planted}"
         );
-        run_sql(&world, undone).await;
+        world.execute(undone).await;
         assert_sound(&db).await;
-    }
-}
-
-/// Runs a statement behind the back of whoever has the database open.
-pub(crate) async fn run_sql(world: &World, sql: &str) {
-    match &world.settings.location {
-        Location::Sqlite(file) => rusqlite::Connection::open(file).unwrap().execute_batch(sql).unwrap(),
-        Location::Postgres(url) => {
-            let (client, connection) = crate::cluster::connect(url).await;
-            let connection = tokio::spawn(connection);
-            client.batch_execute(sql).await.unwrap();
-            drop(client);
-            connection.await.unwrap().unwrap();
-        }
     }
 }
