@@ -7,9 +7,9 @@
 //! the recount.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     env,
-    path::{Path, PathBuf},
+    path::Path,
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
@@ -20,6 +20,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use crate::{
     api::Api,
+    books::{books, copy, notices},
     data,
     kubo::Kubo,
     pinfold::Pinfold,
@@ -28,7 +29,7 @@ use crate::{
     recount::{FILE, recount},
     scenario::FETCH,
     segments::{self, Depth, Store},
-    storm::{Targets, Worker, account_for},
+    storm::{Targets, Worker, account_for, storm},
     test_within,
     truth::{Truth, Truths, held_exactly, sizes},
     wait::eventually,
@@ -434,62 +435,6 @@ async fn reach(moment: Moment, blocks: &Path) -> Result<()> {
                 tokio::time::sleep(LOOK).await;
             }
         }
-    }
-    Ok(())
-}
-
-/// Copies the files of an SQLite whose process is dead.
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    for name in [FILE.to_owned(), format!("{FILE}-wal")] {
-        if from.join(&name).exists() {
-            std::fs::copy(from.join(&name), to.join(&name))?;
-        }
-    }
-    Ok(())
-}
-
-/// The folder of the books of a stopped product, as SQLite: its own, or a copy
-/// of what its server holds.
-pub async fn books(place: &Place, pinfold: &Pinfold, server: Option<&Postgres>) -> Result<PathBuf> {
-    let Some(server) = server else { return Ok(pinfold.data().to_owned()) };
-    let folder = place.folder("books")?;
-    server.copy_out(&folder.join(FILE)).await?;
-    Ok(folder)
-}
-
-/// All clients at once, until the service is dead for each or the storm over.
-async fn storm(workers: &mut Vec<Worker>, targets: &Targets) -> Result<()> {
-    let mut tasks = tokio::task::JoinSet::new();
-    for mut worker in workers.drain(..) {
-        let targets = targets.clone();
-        tasks.spawn(async move { worker.run(&targets).await.map(|()| worker) });
-    }
-    while let Some(worker) = tasks.join_next().await {
-        workers.push(worker.context("a client panicked")??);
-    }
-    Ok(())
-}
-
-/// Makes one mistake after another in a copy of the books: the recount has to
-/// notice each, or its silence above says nothing.
-fn notices(place: &Place, data: &Path, sizes: &BTreeMap<String, u64>) -> Result<()> {
-    let mistakes = [
-        "UPDATE tally SET pinned = pinned + 1 WHERE level = 1",
-        "DELETE FROM pin WHERE requestid IN (SELECT requestid FROM pin WHERE status = 2 LIMIT 1)",
-        "UPDATE account SET used = used + 1",
-        "UPDATE account SET reserved = reserved + 1",
-        "UPDATE content SET bytes = bytes + 1 WHERE state = 2",
-        "UPDATE content SET state = 1 WHERE state = 2",
-        "UPDATE holding SET pins = pins + 1",
-    ];
-    for (number, mistake) in mistakes.iter().enumerate() {
-        let copy = place.folder(&format!("mistake-{number}"))?;
-        std::fs::copy(data.join(FILE), copy.join(FILE))?;
-        let books = rusqlite::Connection::open(copy.join(FILE))?;
-        books.execute_batch("PRAGMA foreign_keys = OFF")?;
-        ensure!(books.execute(mistake, [])? > 0, "`{mistake}` changed nothing");
-        drop(books);
-        ensure!(recount(&copy, sizes).is_err(), "the recount does not notice `{mistake}`");
     }
     Ok(())
 }

@@ -13,6 +13,7 @@
 //! `cargo xtask e2e [FILE]` installs the peers and says where they are.
 
 pub mod api;
+pub mod books;
 pub mod car;
 pub mod clock;
 pub mod cluster;

@@ -21,8 +21,8 @@ use crate::{
 /// other tests, and a start after a kill recovers first.
 const READY: Duration = Duration::from_secs(30);
 
-/// A clean stop's limit, as the product promises it.
-const STOP: Duration = Duration::from_secs(10);
+/// A clean stop's limit where the test is about something else.
+const STOP: Duration = Duration::from_secs(30);
 
 /// The account of a service that is not `up`.
 const ACCOUNT: &str = "e2e";
@@ -81,7 +81,12 @@ impl Part {
 
     /// SIGTERM; it must end by itself, with status 0, in time.
     pub async fn stop(&mut self) -> Result<()> {
-        let status = self.daemon.take().context("it does not run")?.terminate(STOP).await?;
+        self.stop_within(STOP).await
+    }
+
+    /// The same with another limit.
+    pub async fn stop_within(&mut self, limit: Duration) -> Result<()> {
+        let status = self.daemon.take().context("it does not run")?.terminate(limit).await?;
         ensure!(status.success(), "{} stopped with {status}", self.name);
         Ok(())
     }
@@ -374,13 +379,11 @@ fn service(place: &Place, name: &str, api: u16, node: &str, data: &[&str], furth
 
 fn node(place: &Place, name: &str, data: &str, service: &str, gateway: u16) -> Result<Part> {
     let mut arguments = words(&["node", "run", "--data", data, "--service", service]);
-    arguments.extend(words(&["--allow-private-addresses", "on"]));
-    arguments.extend(node_arguments(gateway, Network::default())?);
-    let mut part = Part::new(place, name, arguments);
     // Origins are on this machine. A node allows that itself: its service
     // must not be able to make it dial its owner's network.
-    part.environment.push(("PINFOLD_ALLOW_PRIVATE_ADDRESSES".to_owned(), "on".to_owned()));
-    Ok(part)
+    arguments.extend(words(&["--allow-private-addresses", "on"]));
+    arguments.extend(node_arguments(gateway, Network::default())?);
+    Ok(Part::new(place, name, arguments))
 }
 
 /// What a node listens on, and which network it looks for.

@@ -12,11 +12,12 @@ use std::{
     },
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use cid::{Cid, multihash::Multihash};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::api::{Answer, Api, EVERY_STATUS, PinStatus};
 
@@ -289,5 +290,18 @@ pub async fn account_for(api: &Api, workers: &mut [&mut Worker]) -> Result<()> {
     }
     let stray = listed.iter().find(|(id, _)| !workers.iter().any(|worker| worker.book.contains_key(*id)));
     ensure!(stray.is_none(), "nobody asked for {stray:?}");
+    Ok(())
+}
+
+/// All clients at once, until the service is dead for each or the storm over.
+pub async fn storm(workers: &mut Vec<Worker>, targets: &Targets) -> Result<()> {
+    let mut tasks = JoinSet::new();
+    for mut worker in workers.drain(..) {
+        let targets = targets.clone();
+        tasks.spawn(async move { worker.run(&targets).await.map(|()| worker) });
+    }
+    while let Some(worker) = tasks.join_next().await {
+        workers.push(worker.context("a client panicked")??);
+    }
     Ok(())
 }

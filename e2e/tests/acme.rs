@@ -15,7 +15,7 @@ use reqwest::StatusCode;
 use serde_json::json;
 
 const READY: Duration = Duration::from_secs(30);
-const STOP: Duration = Duration::from_secs(12);
+const STOP: Duration = Duration::from_secs(30);
 
 /// What starts `up` with a certificate from Pebble.
 struct Up<'a> {

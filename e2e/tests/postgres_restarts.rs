@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context, Result, ensure};
 use pinfold_e2e::{
     api::Api,
-    crash::books,
+    books::books,
     data,
     kubo::Kubo,
     load::{Load, under_load},
