@@ -27,6 +27,16 @@ pub(crate) use self::{
     rust::cargo_deny,
 };
 
+/// The peers that are kept in the cache, for whole files of tests.
+const CACHED: &[&str] = &[
+    "PINFOLD_E2E_KUBO",
+    "PINFOLD_E2E_PEBBLE",
+    "PINFOLD_E2E_HELIA",
+    "PINFOLD_E2E_COMPLIANCE",
+    "PINFOLD_E2E_NODEJS",
+    "PINFOLD_E2E_SCHEMATHESIS",
+];
+
 /// Where each peer of the tests is, and which cannot be had.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
@@ -49,16 +59,14 @@ impl Peers {
         peers
     }
 
-    /// None at all, where not even the cache can be used.
+    /// What the machine has, where the cache cannot be used.
     pub(crate) fn none(reason: &str) -> Self {
         let mut peers = Self::default();
-        for variable in ["PINFOLD_E2E_KUBO", "PINFOLD_E2E_PEBBLE", "PINFOLD_E2E_NODEJS"] {
+        for variable in CACHED {
             peers.offer(variable, Err(anyhow!("{reason}")));
         }
-        peers.offer("PINFOLD_E2E_SCHEMATHESIS", Err(anyhow!("{reason}")));
-        for word in ["gateway_conforms", "curls_lines", "postgres", "faketime", "namespaces", "as_root"] {
-            peers.missing.push(Missing::named(word, reason));
-        }
+        peers.offer_named("PINFOLD_E2E_CONFORMANCE", "gateway_conforms", Err(anyhow!("{reason}")));
+        peers.machine();
         peers
     }
 
