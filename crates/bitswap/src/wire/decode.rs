@@ -8,20 +8,14 @@
 //! that is let go between messages.
 
 use bytes::Bytes;
-use cid::Cid;
 
-use super::field::{self, Fields, Read, Value, Wire};
-use super::{Entry, Item, Kind, MAX_BLOCK, MAX_CID, MAX_ENTRIES, MAX_MESSAGE, MAX_PRESENCES, Prefix, Tail};
+use super::element::{entry, prefix, presence};
+use super::field::{self, Read, Wire};
+use super::growing::Growing;
+use super::{Item, MAX_BLOCK, MAX_ENTRIES, MAX_MESSAGE, MAX_PRESENCES, Prefix, Tail};
 
 /// The buffer for everything but large blocks.
 const INPUT: usize = 32 << 10;
-
-/// The first allocation for a block.
-const FIRST_GROWTH: usize = 64 << 10;
-
-/// What it grows by when it is full, so that no more than this many times what
-/// came is ever held, and little is copied on the way.
-const GROWTH: usize = 4;
 
 /// The longest wantlist entry or presence that is read, more than twice what
 /// one with the longest CID takes. Longer ones are skipped.
@@ -46,46 +40,6 @@ pub(crate) enum DecodeError {
 enum Part {
     Wantlist,
     Payload,
-}
-
-/// A block's bytes as far as they came.
-#[derive(Debug)]
-struct Growing {
-    data: Vec<u8>,
-    filled: usize,
-    length: usize,
-}
-
-impl Growing {
-    fn new(length: usize) -> Self {
-        Self { data: Vec::new(), filled: 0, length }
-    }
-
-    fn is_complete(&self) -> bool {
-        self.filled == self.length
-    }
-
-    /// Memory for the next bytes; not empty unless complete.
-    fn room(&mut self) -> &mut [u8] {
-        if self.filled == self.data.len() && !self.is_complete() {
-            let size = (self.filled * GROWTH).max(FIRST_GROWTH).min(self.length);
-            self.data.reserve_exact(size - self.data.len());
-            self.data.resize(size, 0);
-        }
-        &mut self.data[self.filled..]
-    }
-
-    fn take_from(&mut self, input: &[u8]) -> usize {
-        let mut taken = 0;
-        while taken < input.len() && !self.is_complete() {
-            let room = self.room();
-            let count = room.len().min(input.len() - taken);
-            room[..count].copy_from_slice(&input[taken..taken + count]);
-            self.filled += count;
-            taken += count;
-        }
-        taken
-    }
 }
 
 /// Reads the messages of one stream.
@@ -133,7 +87,7 @@ impl Decoder {
     pub(crate) fn filled(&mut self, count: usize) {
         match &mut self.growing {
             Some(growing) if self.start == self.end && !growing.is_complete() => {
-                growing.filled += count;
+                growing.filled(count);
                 self.consume(count);
             }
             _ => self.end += count,
@@ -142,7 +96,7 @@ impl Decoder {
 
     /// Bytes of memory held for a block that has not arrived in whole.
     pub(crate) fn held(&self) -> usize {
-        self.growing.as_ref().map_or(0, |growing| growing.data.len())
+        self.growing.as_ref().map_or(0, Growing::held)
     }
 
     /// The next part that is complete, if one is. Blocks are skipped unless
@@ -200,7 +154,7 @@ impl Decoder {
             if !complete {
                 return false;
             }
-            self.data = self.growing.take().map(|growing| Bytes::from(growing.data));
+            self.data = self.growing.take().map(Growing::into_bytes);
         }
         true
     }
@@ -378,55 +332,4 @@ impl Decoder {
         }
         self.data.take().map(|data| Item::Block { prefix: Prefix::V0, data })
     }
-}
-
-/// A CID that peers may want: not identity, not too long, of a known form.
-fn wantable(bytes: &[u8]) -> Option<Cid> {
-    if bytes.len() > MAX_CID {
-        return None;
-    }
-    let cid = Cid::read_bytes(bytes).ok()?;
-    (cid.hash().code() != super::IDENTITY).then_some(cid)
-}
-
-/// `None` within `Ok` for an entry that is skipped.
-fn entry(bytes: &[u8]) -> Result<Option<Entry>, DecodeError> {
-    let mut cid = None;
-    let (mut priority, mut cancel, mut kind, mut send_dont_have) = (1, false, Kind::Block, false);
-    for field in Fields(bytes) {
-        match field.ok_or(DecodeError::Malformed)? {
-            (1, Value::Bytes(bytes)) => cid = wantable(bytes),
-            // A negative number takes ten bytes; the low half is its value.
-            (2, Value::Varint(value)) => priority = value as i32,
-            (3, Value::Varint(value)) => cancel = value != 0,
-            (4, Value::Varint(value)) => kind = if value == 1 { Kind::Have } else { Kind::Block },
-            (5, Value::Varint(value)) => send_dont_have = value != 0,
-            (_, Value::Varint(_) | Value::Bytes(_)) => {}
-        }
-    }
-    Ok(cid.map(|cid| Entry { cid, priority, cancel, kind, send_dont_have }))
-}
-
-fn presence(bytes: &[u8]) -> Result<Option<(Cid, bool)>, DecodeError> {
-    let (mut cid, mut have) = (None, true);
-    for field in Fields(bytes) {
-        match field.ok_or(DecodeError::Malformed)? {
-            (1, Value::Bytes(bytes)) => cid = wantable(bytes),
-            (2, Value::Varint(value)) => have = value == 0,
-            (_, Value::Varint(_) | Value::Bytes(_)) => {}
-        }
-    }
-    Ok(cid.map(|cid| (cid, have)))
-}
-
-/// Version, codec, hash function and digest length.
-fn prefix(mut bytes: &[u8]) -> Option<Prefix> {
-    let mut values = [0u64; 4];
-    for value in &mut values {
-        let Read::Done(read, used) = field::varint(bytes) else { return None };
-        *value = read;
-        bytes = &bytes[used..];
-    }
-    let [_, _, hash, length] = values;
-    Some(Prefix { hash, length: usize::try_from(length).ok()? })
 }

@@ -6,8 +6,10 @@
 //! allocated because a peer announces it.
 
 pub(crate) mod decode;
+mod element;
 pub(crate) mod encode;
 mod field;
+mod growing;
 mod hash;
 
 use bytes::Bytes;
