@@ -18,13 +18,24 @@ fn main() -> ExitCode {
     match run() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("pinfold: {}", commands::printable(&format!("{error:#}")));
+            eprintln!("pinfold: {}", commands::printable(&whole(&error)));
             match error.downcast_ref::<Usage>() {
                 Some(_) => usage::STATUS.into(),
                 None => ExitCode::FAILURE,
             }
         }
     }
+}
+
+/// An error with its causes, each of them once: many messages name theirs.
+fn whole(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn run() -> Result<ExitCode> {
@@ -58,4 +69,19 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .context("cannot start the runtime's threads")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Error;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = anyhow::Error::new(Error::other("the disk is full")).context("cannot write b");
+        assert_eq!(whole(&error), "cannot write b: the disk is full");
+        let error = error.context("cannot write b: the disk is full; free some");
+        assert_eq!(whole(&error), "cannot write b: the disk is full; free some");
+    }
 }

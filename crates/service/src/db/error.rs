@@ -1,7 +1,8 @@
 //! What can go wrong in the data layer, one enum per concern.
 
-use std::sync::Arc;
+use std::{error::Error as _, sync::Arc};
 
+use deadpool_postgres::{HookError, PoolError};
 use rusqlite::ErrorCode;
 use tokio_postgres::error::SqlState;
 
@@ -106,7 +107,7 @@ pub enum Error {
     #[error("SQLite: {0}")]
     Sqlite(#[from] rusqlite::Error),
     /// PostgreSQL failed.
-    #[error("PostgreSQL: {0}")]
+    #[error("PostgreSQL: {}", told(.0))]
     Postgres(#[from] tokio_postgres::Error),
     /// No connection to PostgreSQL could be had.
     #[error("cannot connect to PostgreSQL: {0}; check that it runs and that the URL is right")]
@@ -166,6 +167,26 @@ impl Error {
     }
 }
 
+impl From<PoolError> for Error {
+    fn from(error: PoolError) -> Self {
+        Self::Pool(match error {
+            PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => told(&error),
+            PoolError::Timeout(_) => "none of the connections became free in time".to_owned(),
+            other => other.to_string(),
+        })
+    }
+}
+
+/// What the driver leaves to the causes of its errors: what the server said,
+/// or the system.
+fn told(error: &tokio_postgres::Error) -> String {
+    match (error.as_db_error(), error.source()) {
+        (Some(said), _) => format!("{}: {} ({})", said.severity(), said.message(), said.code().code()),
+        (None, Some(cause)) => format!("{error}: {cause}"),
+        (None, None) => error.to_string(),
+    }
+}
+
 /// Whether the connection is gone, and not the statement at fault.
 fn is_cut(error: &tokio_postgres::Error) -> bool {
     const WORDS: [SqlState; 3] =
@@ -173,8 +194,7 @@ fn is_cut(error: &tokio_postgres::Error) -> bool {
     /// Connection exceptions, by the standard.
     const CLASS: &str = "08";
     let told = error.code().is_some_and(|code| WORDS.contains(code) || code.code().starts_with(CLASS));
-    let source = std::error::Error::source(error);
-    told || error.is_closed() || source.is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
+    told || error.is_closed() || error.source().is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
 }
 
 /// The result of an operation on the database.
@@ -183,6 +203,20 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_system_said_of_a_connection_is_told() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        // Nobody listens on port 1.
+        let failed =
+            runtime.block_on(tokio_postgres::connect("postgres://x@127.0.0.1:1/x", tokio_postgres::NoTls));
+        let Err(error) = failed else { panic!("there is a server on port 1") };
+        assert!(told(&error).contains("refused"), "{}", told(&error));
+        assert!(Error::from(error).to_string().contains("refused"));
+        let parsed = "postgres://x/y?port=none".parse::<tokio_postgres::Config>();
+        let text = Error::from(PoolError::Backend(parsed.unwrap_err())).to_string();
+        assert!(text.contains("invalid connection string: "), "{text}");
+    }
 
     #[test]
     fn a_batch_is_as_reachable_as_its_database() {

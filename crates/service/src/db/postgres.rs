@@ -134,7 +134,7 @@ pub(crate) fn pool(target: &Target, size: usize) -> Result<Pool> {
 impl Session {
     /// Takes a connection and begins; answers the database's time too.
     pub(crate) async fn begin(pool: &Pool, mode: Mode) -> Result<(Self, Millis)> {
-        let client = pool.get().await.map_err(|error| Error::Pool(error.to_string()))?;
+        let client = pool.get().await?;
         let mut session = Self { client: Some(client), open: false, bulk: mode == Mode::Write };
         let begin = match mode {
             Mode::Single => return Ok((session, 0)),

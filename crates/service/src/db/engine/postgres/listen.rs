@@ -63,7 +63,7 @@ pub(super) async fn tell(
 async fn notify(pool: &Pool, changes: BTreeMap<i64, bool>) {
     let text = encode(&changes);
     let told = async {
-        let client = pool.get().await.map_err(|error| crate::db::Error::Pool(error.to_string()))?;
+        let client = pool.get().await?;
         let statement = client.prepare_cached("SELECT pg_notify($1, $2) IS NULL").await?;
         client.execute(&statement, &[&CHANNEL, &text]).await?;
         Result::Ok(())
