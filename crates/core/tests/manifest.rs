@@ -341,6 +341,19 @@ fn a_doubling_dag_of_64_levels_ends_in_65_visits() {
 }
 
 #[test]
+fn sizes_that_links_claim_are_not_billed() {
+    let mut dag = Dag::default();
+    let leaf = dag.put(0x55, vec![7; 10_000]).to_bytes();
+    for tsize in [vec![0], vec![0xff, 0xff, 0xff, 0xff, 0x7f]] {
+        // Of DAG-PB: field 2 a link, of which field 1 is the CID and 3 the claim.
+        let link = [&[0x0a, leaf.len() as u8][..], &leaf, &[0x18], &tsize].concat();
+        let root = dag.put(0x70, [&[0x12, link.len() as u8][..], &link].concat());
+        let (manifest, _) = dag.walk(&root).unwrap();
+        assert_eq!(manifest.billed(), 10_000 + link.len() as u64 + 2);
+    }
+}
+
+#[test]
 fn a_dag_with_a_wrong_or_missing_block_has_no_manifest() {
     let mut dag = Dag::default();
     let leaf = dag.put(0x55, b"leaf".to_vec());
