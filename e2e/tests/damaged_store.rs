@@ -1,44 +1,47 @@
 //! A disk that fills, and one that forgets.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use pinfold_e2e::{
+    api::Api,
     data,
     kubo::Kubo,
     pinfold::Pinfold,
+    place::Place,
     process::{command, finish, peer},
     recount::recount,
     scenario::{FETCH, held_whole, remote_add, served},
-    test, test_within,
+    segments, test, test_within,
     truth::{Truth, Truths, held_exactly, sizes},
     wait::eventually,
 };
 use serde_json::json;
 
-/// Files of the block store that are large enough to hold blocks.
-fn segments(data: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let mut folders = vec![data.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "seg") {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
+/// The last segment of the block store.
+fn segment(pinfold: &Pinfold) -> Result<PathBuf> {
+    let found = segments::files(&segments::folder(pinfold.node_data())?)?;
+    found.into_values().next_back().context("the block store has a segment")
 }
 
-async fn pinned(place: &pinfold_e2e::place::Place) -> Result<(Pinfold, Kubo, String, Vec<u8>)> {
+/// Cuts half of the last segment off.
+fn halve(pinfold: &Pinfold) -> Result<()> {
+    let segment = segment(pinfold)?;
+    let half = fs::metadata(&segment)?.len() / 2;
+    Ok(fs::File::options().write(true).open(&segment)?.set_len(half)?)
+}
+
+/// Waits until a pin says that there is no room for it.
+async fn lacks_room(api: &Api, pin: &str) -> Result<()> {
+    eventually("the full disk to be told", FETCH, async || {
+        let pin = api.get(pin).await?;
+        ensure!(pin.status != "pinned", "more than there is room for is pinned");
+        Ok((pin.info.get("reason").is_some_and(|reason| reason == "no_capacity")).then_some(()))
+    })
+    .await
+}
+
+async fn pinned(place: &Place) -> Result<(Pinfold, Kubo, String, Vec<u8>)> {
     let pinfold = Pinfold::up(place, "pinfold", &[]).await?;
     let origin = Kubo::start(place, "origin").await?;
     origin.use_service(&pinfold).await?;
@@ -80,7 +83,7 @@ fn a_flipped_byte_is_never_served_and_fetched_again() {
     test_within(Duration::from_secs(240), async |place| {
         let (mut pinfold, origin, root, file) = pinned(place).await?;
         pinfold.stop().await?;
-        let segment = segments(pinfold.data())?.pop().context("the block store has a segment")?;
+        let segment = segment(&pinfold)?;
         let mut bytes = fs::read(&segment)?;
         let block = file.windows(64).nth(1_500_000).context("the file is that long")?;
         let at =
@@ -98,9 +101,7 @@ fn a_segment_cut_short_is_fetched_again() {
     test_within(Duration::from_secs(240), async |place| {
         let (mut pinfold, origin, root, file) = pinned(place).await?;
         pinfold.stop().await?;
-        let segment = segments(pinfold.data())?.pop().context("the block store has a segment")?;
-        let half = fs::metadata(&segment)?.len() / 2;
-        fs::File::options().write(true).open(&segment)?.set_len(half)?;
+        halve(&pinfold)?;
         pinfold.start().await?;
         heals(&pinfold, &origin, &root, &file).await?;
         counted(&mut pinfold, &origin, &root).await
@@ -114,9 +115,7 @@ fn what_misses_a_block_is_not_pinned_until_it_is_back() {
         let api = pinfold.api()?;
         let pin = api.list("limit=1").await?.results.pop().context("a pin is listed")?;
         pinfold.stop().await?;
-        let segment = segments(pinfold.data())?.pop().context("the block store has a segment")?;
-        let half = fs::metadata(&segment)?.len() / 2;
-        fs::File::options().write(true).open(&segment)?.set_len(half)?;
+        halve(&pinfold)?;
         origin.stop().await?;
         pinfold.start().await?;
         eventually("the loss to be told", FETCH, async || {
@@ -149,12 +148,7 @@ fn a_capacity_that_is_reached_is_a_reason_and_not_the_end() {
         let large = origin.add(&data::bytes(2, 60_000_000), &[]).await?;
         let api = pinfold.api()?;
         let pin = api.add(json!({ "cid": large, "origins": origin.addresses().await? })).await?;
-        eventually("the full disk to be told", FETCH, async || {
-            let pin = api.get(&pin.requestid).await?;
-            ensure!(pin.status != "pinned", "more than the capacity is pinned");
-            Ok((pin.info.get("reason").is_some_and(|reason| reason == "no_capacity")).then_some(()))
-        })
-        .await?;
+        lacks_room(&api, &pin.requestid).await?;
         held_whole(&pinfold, &small, &origin.dag(&small).await?).await
     });
 }
@@ -199,12 +193,7 @@ fn as_root_a_full_disk_is_survived_and_made_good() {
         let large = origin.add(&data::bytes(2, 70_000_000), &[]).await?;
         let api = pinfold.api()?;
         let pin = api.add(json!({ "cid": large, "origins": origin.addresses().await? })).await?;
-        eventually("the full disk to be told", FETCH, async || {
-            let pin = api.get(&pin.requestid).await?;
-            ensure!(pin.status != "pinned", "more than the disk is pinned");
-            Ok((pin.info.get("reason").is_some_and(|reason| reason == "no_capacity")).then_some(()))
-        })
-        .await?;
+        lacks_room(&api, &pin.requestid).await?;
         held_whole(&pinfold, &small, &origin.dag(&small).await?).await?;
         disk.resize("300m").await?;
         pinfold.run(&["queue", "retry"]).await?.success("queue retry")?;
@@ -227,11 +216,7 @@ fn as_root_a_full_disk_gives_back_what_is_unpinned() {
         api.until(&held.requestid, "pinned", FETCH).await?;
         let large = origin.add(&data::bytes(2, 70_000_000), &[]).await?;
         let large = api.add(json!({ "cid": large, "origins": origins })).await?;
-        eventually("the full disk to be told", FETCH, async || {
-            let pin = api.get(&large.requestid).await?;
-            Ok((pin.info.get("reason").is_some_and(|reason| reason == "no_capacity")).then_some(()))
-        })
-        .await?;
+        lacks_room(&api, &large.requestid).await?;
         let token = place.path().join("token");
         fs::write(&token, &pinfold.token)?;
         for pin in [&held, &large] {
@@ -239,9 +224,9 @@ fn as_root_a_full_disk_gives_back_what_is_unpinned() {
             rm.args(["pin", "rm", &pin.requestid, "--endpoint", &pinfold.endpoint, "--token-file"]);
             finish(rm.arg(&token), "pinfold pin rm").await?.success("pinfold pin rm")?;
         }
+        let blocks = segments::folder(pinfold.node_data())?;
         eventually("the space to be given back", FETCH, async || {
-            let lengths = segments(pinfold.data())?.into_iter().map(|path| Ok(fs::metadata(path)?.len()));
-            Ok((lengths.sum::<Result<u64>>()? < 1_000_000).then_some(()))
+            Ok((segments::size(&blocks)? < 1_000_000).then_some(()))
         })
         .await?;
         let next = origin.add(&data::bytes(3, 30_000_000), &[]).await?;

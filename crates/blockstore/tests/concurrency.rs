@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{assert_held, assert_sound, block, blocks, hold, keys};
-use pinfold_blockstore::{Options, Store};
+use pinfold_blockstore::{Block, Options, Store};
 
 fn options() -> Options {
     Options {
@@ -20,10 +20,36 @@ fn options() -> Options {
     }
 }
 
+const WALKERS: u64 = 4;
+/// Of each walker; every second one is released again.
+const ROOTS: u64 = 12;
+
+/// The blocks that a root has alone.
+fn own(walker: u64, root: u64) -> Vec<Block> {
+    let first = 1000 * (walker + 1) + root * 50;
+    blocks(first..first + 30, 900)
+}
+
+/// Walks roots that have the shared blocks among their own.
+fn walk(store: &Store, walker: u64, shared: &[Block]) {
+    for root in 0..ROOTS {
+        let own = own(walker, root);
+        let mut walk = store.begin(&[walker as u8, root as u8]).unwrap();
+        for (own, shared) in own.chunks(5).zip(shared.chunks(5)) {
+            walk.reference(&keys(own)).unwrap();
+            walk.reference(&keys(shared)).unwrap();
+            store.put(own).unwrap();
+            assert_held(store, own);
+        }
+        walk.complete(b"").unwrap();
+        if root % 2 == 0 {
+            assert!(store.release(&[walker as u8, root as u8]).unwrap());
+        }
+    }
+}
+
 #[test]
 fn walks_readers_and_reclaim_do_not_disturb_each_other() {
-    const WALKERS: u64 = 4;
-    const ROOTS: u64 = 12;
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), options()).unwrap();
     let shared = blocks(0..40, 700);
@@ -55,25 +81,7 @@ fn walks_readers_and_reclaim_do_not_disturb_each_other() {
         let walkers: Vec<_> = (0..WALKERS)
             .map(|walker| {
                 let (store, shared) = (&store, &shared);
-                scope.spawn(move || {
-                    for root in 0..ROOTS {
-                        let own = blocks(
-                            1000 * (walker + 1) + root * 50..1000 * (walker + 1) + root * 50 + 30,
-                            900,
-                        );
-                        let mut walk = store.begin(&[walker as u8, root as u8]).unwrap();
-                        for (own, shared) in own.chunks(5).zip(shared.chunks(5)) {
-                            walk.reference(&keys(own)).unwrap();
-                            walk.reference(&keys(shared)).unwrap();
-                            store.put(own).unwrap();
-                            assert_held(store, own);
-                        }
-                        walk.complete(b"").unwrap();
-                        if root % 2 == 0 {
-                            assert!(store.release(&[walker as u8, root as u8]).unwrap());
-                        }
-                    }
-                })
+                scope.spawn(move || walk(store, walker, shared))
             })
             .collect();
         let walked: Vec<_> = walkers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
@@ -91,8 +99,7 @@ fn walks_readers_and_reclaim_do_not_disturb_each_other() {
     assert_held(&store, &shared);
     for walker in 0..WALKERS {
         for root in (1..ROOTS).step_by(2) {
-            let first = 1000 * (walker + 1) + root * 50;
-            assert_held(&store, &blocks(first..first + 30, 900));
+            assert_held(&store, &own(walker, root));
         }
     }
     assert_sound(&store);
