@@ -54,7 +54,6 @@ pub mod path {
     pub const INVENTORY: &str = "/node/v1/inventory";
     /// Signed POST with an empty body to [`super::Denylist`].
     pub const DENYLIST: &str = "/node/v1/denylist";
-    /// Unsigned GET: the service's [`super::Denylist`]-independent identity,
-    /// as the JSON text of its service id.
+    /// Unsigned GET: the service's id, a JSON string.
     pub const SERVICE: &str = "/node/v1/service";
 }
