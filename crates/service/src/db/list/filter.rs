@@ -2,8 +2,10 @@
 //!
 //! Each filter has an index: names by their folded form, parts of names by
 //! their trigrams (FTS5, pg_trgm), contents by (content, account), metadata by
-//! the digest of key and value. What an index finds is compared again with
-//! what was asked for.
+//! the digest of key and value. That of trigrams knows no accounts: SQLite
+//! looks there first and then goes through the account's entries of
+//! (account, status, created) for what it found. What an index finds is
+//! compared again with what was asked for.
 
 use pinfold_core::names;
 
@@ -172,7 +174,48 @@ fn like(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use futures::executor::block_on;
+    use pinfold_core::status::Status;
+
+    use crate::db::{engine, schema, settings::Location};
+
     use super::*;
+
+    /// How SQLite looks for what a query names, step by step.
+    fn plan(tx: &mut Tx, query: &ListQuery) -> Vec<String> {
+        let conditions = block_on(conditions(tx, 1, query)).unwrap().expect("something can match");
+        let sql = format!("EXPLAIN QUERY PLAN SELECT 1 FROM pin q WHERE {}", conditions.text);
+        let rows = block_on(tx.query(&sql, &conditions.parameters)).unwrap();
+        rows.iter().map(|row| row.text(3).unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn each_filter_goes_by_its_index_and_none_reads_all_pins() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pins.db");
+        let settings = Arc::new(crate::db::Settings::new(Location::Sqlite(file.clone())));
+        block_on(schema::prepare(&settings, true)).unwrap();
+        let mut tx = engine::open_writer(&file, &settings).unwrap();
+        let known = "INSERT INTO content (key, cid) VALUES ($1, 'bafkqaaa')";
+        block_on(tx.execute(known, &values![vec![1_u8]])).unwrap();
+        let none = ListQuery { statuses: vec![Status::Pinned], limit: 10, ..ListQuery::default() };
+        let named = |way| ListQuery { name: Some(("photos".into(), way)), ..none.clone() };
+        let meta = [("app".to_owned(), "e2e".to_owned())].into();
+        for (query, index) in [
+            (named(NameMatch::Exact), "pin_folded"),
+            (named(NameMatch::Iexact), "pin_folded"),
+            (named(NameMatch::Partial), "pin_name"),
+            (named(NameMatch::Ipartial), "pin_name"),
+            (ListQuery { contents: vec![vec![1]], ..none.clone() }, "pin_content"),
+            (ListQuery { meta, ..none.clone() }, "SEARCH m USING PRIMARY KEY (account=? AND pair=?"),
+        ] {
+            let plan = plan(&mut tx, &query);
+            assert!(plan.iter().any(|step| step.contains(index)), "{index} is not used: {plan:#?}");
+            assert!(!plan.iter().any(|step| step.starts_with("SCAN q")), "all pins are read: {plan:#?}");
+        }
+    }
 
     #[test]
     fn only_what_folding_cannot_change_is_looked_up() {
