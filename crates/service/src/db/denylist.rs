@@ -26,6 +26,7 @@ pub(crate) async fn rules(tx: &mut Tx, after: i64, limit: i64) -> Result<Vec<(i6
 
 /// Adds the rules that are not there; answers how many.
 pub(crate) async fn add(tx: &mut Tx, rules: &[String]) -> Result<u64> {
+    one_at_a_time(tx).await?;
     let sql = "INSERT INTO denylist_rule (rule) VALUES ($1) ON CONFLICT (rule) DO NOTHING";
     let rows: Vec<Vec<Value>> = rules.iter().map(|rule| values![rule].to_vec()).collect();
     let mut added = 0;
@@ -40,11 +41,19 @@ pub(crate) async fn add(tx: &mut Tx, rules: &[String]) -> Result<u64> {
 
 /// Removes a rule; answers whether it was there.
 pub(crate) async fn remove(tx: &mut Tx, rule: &str) -> Result<bool> {
+    one_at_a_time(tx).await?;
     let removed = tx.execute("DELETE FROM denylist_rule WHERE rule = $1", &values![rule]).await? > 0;
     if removed {
         changed(tx).await?;
     }
     Ok(removed)
+}
+
+/// Rules are locked in no order of theirs, so that nobody else may be at it.
+async fn one_at_a_time(tx: &mut Tx) -> Result<()> {
+    property::set_once(tx, CHANGES, "").await?;
+    tx.query("SELECT 1 FROM property WHERE name = $1 FOR UPDATE", &values![CHANGES]).await?;
+    Ok(())
 }
 
 async fn changed(tx: &mut Tx) -> Result<()> {

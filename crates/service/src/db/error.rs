@@ -120,6 +120,10 @@ pub enum Error {
         /// Why it failed.
         source: std::io::Error,
     },
+    /// Another transaction changed what this one had read before it could lock
+    /// it. Repeated by the data layer; told when that did not help.
+    #[error("other requests change the same pins; try again in a moment")]
+    Raced,
     /// SQLite gave up the transaction, of which nothing is left.
     #[error("SQLite ended the transaction; is the disk full?")]
     Ended,
@@ -133,7 +137,7 @@ impl Error {
     /// same request may succeed a little later.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Busy | Self::Closed | Self::Ended | Self::NotCommitted(_))
+        matches!(self, Self::Busy | Self::Closed | Self::Raced | Self::Ended | Self::NotCommitted(_))
             || self.is_unreachable()
             || self.is_of_the_disk()
     }

@@ -1,6 +1,6 @@
 //! What nodes report about their allocations.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use pinfold_core::policy::LEAST_PACE;
 use pinfold_core::status::Reason;
@@ -55,11 +55,22 @@ pub(crate) async fn note(tx: &mut Tx, request: NodeRequest, events: &[Event]) ->
         .map(|event| event.allocation.content)
         .collect();
     ahead::load(tx, &touching).await?;
+    forget_strays(tx, node, events).await?;
     let mut answers = Vec::with_capacity(events.len());
     for event in events {
         answers.push(handle(tx, node, event).await?);
     }
     Ok(answers)
+}
+
+/// Forgets strays that the node has let go, in the order in which their rows
+/// are locked.
+async fn forget_strays(tx: &mut Tx, node: i64, events: &[Event]) -> Result<()> {
+    let released = events.iter().filter(|event| event.kind == EventKind::Released);
+    let contents: BTreeSet<i64> = released.map(|event| event.allocation.content).collect();
+    let lists: Vec<_> = contents.into_iter().map(|content| values![node, content].to_vec()).collect();
+    tx.execute_many("DELETE FROM stray WHERE node = $1 AND content = $2", &lists).await?;
+    Ok(())
 }
 
 /// Whether an event may change what accounts see or pay: all but the progress
@@ -326,8 +337,6 @@ pub(crate) async fn lost(tx: &mut Tx, node: i64, content: i64) -> Result<Answer>
 }
 
 async fn released(tx: &mut Tx, node: i64, content: i64, phase: Option<Phase>) -> Result<Answer> {
-    let sql = "DELETE FROM stray WHERE content = $1 AND node = $2";
-    tx.execute(sql, &values![content, node]).await?;
     if phase == Some(Phase::Releasing) {
         tx.unit.remove_allocation(content, node);
         effects::forget(tx, content).await?;
@@ -347,14 +356,18 @@ pub(crate) async fn inventory(tx: &mut Tx, request: NodeRequest, part: &Inventor
     let contents = rows.iter().map(|row| row.int(0)).collect::<Result<Vec<i64>>>()?;
     unit::load_contents(tx, contents.iter().copied()).await?;
     unit::load_allocations(tx, contents.iter().copied()).await?;
+    let is_held = |content: i64| held.iter().any(|id| id.content == content);
+    let missing = contents.iter().copied().filter(|content| !is_held(*content));
+    let missing: Vec<i64> = missing.filter(|content| tx.unit.contents.contains_key(content)).collect();
+    ahead::load(tx, &missing).await?;
     let mut answer = InventoryAck::default();
-    for id in held.iter().filter(|id| !contents.contains(&id.content)) {
+    let unknown = held.iter().filter(|id| !contents.contains(&id.content)).copied();
+    answer.unknown = unknown.collect::<BTreeSet<_>>().into_iter().collect();
+    for id in &answer.unknown {
         note_stray(tx, node, id.content, id.generation).await?;
-        answer.unknown.push(*id);
     }
     for content in contents {
-        let is_held = held.iter().any(|id| id.content == content);
-        compare(tx, node, content, is_held, &mut answer).await?;
+        compare(tx, node, content, is_held(content), &mut answer).await?;
     }
     Ok(answer)
 }

@@ -62,7 +62,9 @@ pub(crate) async fn release(tx: &mut Tx) -> Result<u64> {
             outstanding.len()
         )));
     }
-    let changed = tx.execute("UPDATE stray SET confirmed = 1 WHERE confirmed = 0", &[]).await?;
+    let sql = "UPDATE stray SET confirmed = 1 WHERE (node, content) IN
+        (SELECT node, content FROM stray WHERE confirmed = 0 ORDER BY node, content FOR UPDATE)";
+    let changed = tx.execute(sql, &[]).await?;
     if changed > 0 {
         tx.effects.changed.insert(Changed::ANY.content, true);
     }

@@ -108,6 +108,17 @@ async fn ids(tx: &mut Tx, sql: &str, limit: Millis) -> Result<Vec<i64>> {
     rows.iter().map(|row| row.int(0)).collect()
 }
 
+/// Contents that are due by a statement that skips what others have locked,
+/// with their allocations.
+async fn due(tx: &mut Tx, sql: &str) -> Result<Vec<i64>> {
+    // Before the statement locks: what it locks it does not wait for.
+    unit::load_ahead(tx).await?;
+    let found = ids(tx, sql, tx.now()).await?;
+    unit::load_locked_contents(tx, found.iter().copied()).await?;
+    unit::load_allocations(tx, found.iter().copied()).await?;
+    Ok(found)
+}
+
 /// Locks contents that a job has found, with their allocations, and leaves out
 /// those that are gone.
 async fn load(tx: &mut Tx, mut contents: Vec<i64>) -> Result<Vec<i64>> {
@@ -121,8 +132,7 @@ async fn load(tx: &mut Tx, mut contents: Vec<i64>) -> Result<Vec<i64>> {
 async fn expire(tx: &mut Tx) -> Result<u64> {
     let sql = "SELECT id FROM content WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2
         FOR UPDATE SKIP LOCKED";
-    let due = ids(tx, sql, tx.now()).await?;
-    let due = load(tx, due).await?;
+    let due = due(tx, sql).await?;
     ahead::load(tx, &due).await?;
     for &content in &due {
         expire_content(tx, content).await?;
@@ -179,8 +189,7 @@ async fn chance(tx: &mut Tx, content: i64) -> Result<Option<Millis>> {
 async fn place(tx: &mut Tx) -> Result<u64> {
     let sql = "SELECT id FROM content WHERE place_at <= $1 ORDER BY place_at LIMIT $2
         FOR UPDATE SKIP LOCKED";
-    let due = ids(tx, sql, tx.now()).await?;
-    let due = load(tx, due).await?;
+    let due = due(tx, sql).await?;
     for &content in &due {
         place_if_wanted(tx, content).await?;
     }
@@ -221,7 +230,7 @@ async fn sweep(tx: &mut Tx) -> Result<u64> {
 async fn repair(tx: &mut Tx) -> Result<u64> {
     let limit = tx.now() - millis(tx.settings.repair_after);
     let sql = "SELECT id, COALESCE(repair_cursor, 0) FROM node
-        WHERE last_seen < $1 AND COALESCE(repair_cursor, 0) < $2 ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED";
+        WHERE last_seen < $1 AND COALESCE(repair_cursor, 0) < $2 ORDER BY id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED";
     let Some(row) = tx.first(sql, &values![limit, i64::MAX]).await? else { return Ok(0) };
     let (node, after) = (row.int(0)?, row.int(1)?);
     let sql = "SELECT content FROM allocation WHERE node = $1 AND content > $2 AND state IN (0, 1)
@@ -239,9 +248,10 @@ async fn repair(tx: &mut Tx) -> Result<u64> {
 /// Shows a content that has many pins in the next part of them.
 async fn follow(tx: &mut Tx) -> Result<u64> {
     let sql = "SELECT id FROM content WHERE follow IS NOT NULL ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED";
+    unit::load_ahead(tx).await?;
     let Some(row) = tx.first(sql, &[]).await? else { return Ok(0) };
     let content = row.int(0)?;
-    unit::load_contents(tx, [content]).await?;
+    unit::load_locked_contents(tx, [content]).await?;
     if let Some(after) = tx.unit.content(content)?.follow {
         effects::show_after(tx, content, after).await?;
     }

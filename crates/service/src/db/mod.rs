@@ -10,7 +10,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`engine`] | transactions: batches, readers, repetition, notices |
-//! | [`unit`], [`ahead`] | what a transaction has locked and changes |
+//! | [`unit`], [`ahead`], [`order`] | what a transaction has locked and changes |
 //! | [`pins`], [`list`], [`records`] | adding, replacing, removing, listing, reading pins |
 //! | [`effects`] | what follows for pins and accounts when a fact changes |
 //! | [`tally`] | exact counts in the time of a page |
@@ -47,6 +47,7 @@ mod ledger;
 mod list;
 mod nodes;
 mod operator;
+mod order;
 mod pins;
 mod placement;
 mod postgres;

@@ -150,17 +150,41 @@ pub(crate) async fn waiting(tx: &mut Tx, request: NodeRequest) -> Result<(i64, b
 /// Notes what the node has noted, and answers with its work.
 pub(crate) async fn pull(tx: &mut Tx, request: NodeRequest, pull: &Pull) -> Result<Pulled> {
     let node = accept(tx, request, Channel::Pull).await?;
-    let sql = "UPDATE allocation SET acked = sent
-        WHERE content = $1 AND node = $2 AND generation = $3 AND acked < sent";
     let mut acknowledged: Vec<AllocationId> = pull.acknowledged.clone();
     acknowledged.truncate(2 * MAX_ALLOCATIONS);
     acknowledged.sort_unstable();
+    let contents: BTreeSet<i64> = acknowledged.iter().map(|id| id.content).collect();
+    let shared = share(tx, node.id, contents).await?;
+    let sql = "UPDATE allocation SET acked = sent
+        WHERE content = $1 AND node = $2 AND generation = $3 AND acked < sent";
     let lists: Vec<_> =
         acknowledged.iter().map(|id| values![id.content, node.id, id.generation].to_vec()).collect();
     tx.execute_many(sql, &lists).await?;
     let sql = "DELETE FROM stray WHERE content = $1 AND node = $2 AND generation = $3 AND confirmed = 1";
     tx.execute_many(sql, &lists).await?;
-    work(tx, node.id).await
+    shared_work(tx, node.id, shared.as_ref()).await
+}
+
+/// Locks the contents of what the node acknowledges and may be told, against
+/// whoever changes their allocations; other nodes' pulls may go on. Answers
+/// which, and nothing on SQLite, which has one writer.
+async fn share(tx: &mut Tx, node: i64, acknowledged: BTreeSet<i64>) -> Result<Option<BTreeSet<i64>>> {
+    if tx.is_sqlite() {
+        return Ok(None);
+    }
+    let mut contents = acknowledged;
+    // What is acknowledged is still among what waits.
+    let most = content::amount((MAX_ALLOCATIONS + contents.len()) as u64);
+    for phase in [Phase::Assigned, Phase::Releasing] {
+        let sql = "SELECT content FROM allocation
+            WHERE node = $1 AND acked < version AND state = $2 ORDER BY content LIMIT $3";
+        for row in tx.query(sql, &values![node, phase as i64, most]).await? {
+            contents.insert(row.int(0)?);
+        }
+    }
+    let lists: Vec<_> = contents.iter().map(|&content| values![content].to_vec()).collect();
+    tx.query_many("SELECT id FROM content WHERE id = $1 FOR SHARE", &lists).await?;
+    Ok(Some(contents))
 }
 
 /// Whether the node has something to pull.
@@ -175,13 +199,21 @@ async fn has_work(tx: &mut Tx, node: i64) -> Result<bool> {
 
 /// What the node has not acknowledged.
 pub(crate) async fn work(tx: &mut Tx, node: i64) -> Result<Pulled> {
+    let shared = share(tx, node, BTreeSet::new()).await?;
+    shared_work(tx, node, shared.as_ref()).await
+}
+
+/// What the node has not acknowledged, of contents that are [`share`]d.
+async fn shared_work(tx: &mut Tx, node: i64, shared: Option<&BTreeSet<i64>>) -> Result<Pulled> {
     let mut pulled =
         Pulled { denylist_version: super::property::number(tx, "denylist").await?, ..Pulled::default() };
     for phase in [Phase::Assigned, Phase::Releasing] {
         let sql = "SELECT a.content, a.generation, a.version, a.repair, c.cid, c.granted, c.bytes
             FROM allocation a JOIN content c ON c.id = a.content
             WHERE a.node = $1 AND a.acked < a.version AND a.state = $2 ORDER BY a.content LIMIT $3";
-        let rows = tx.query(sql, &values![node, phase as i64, MAX_ALLOCATIONS as i64]).await?;
+        let mut rows = tx.query(sql, &values![node, phase as i64, MAX_ALLOCATIONS as i64]).await?;
+        // What came since is told by the next pull, which its commit wakes.
+        rows.retain(|row| shared.is_none_or(|shared| row.int(0).is_ok_and(|id| shared.contains(&id))));
         note_sent(tx, node, &rows).await?;
         match phase {
             Phase::Assigned => pulled.assignments = assignments(tx, node, &rows).await?,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pinfold_node_api::AllocationId;
 
 use super::{
+    ahead,
     content::{self, Content, Why},
     effects,
     error::Result,
@@ -100,11 +101,14 @@ pub(crate) async fn held_contents(tx: &mut Tx, after: i64, limit: i64) -> Result
 
 /// Denies contents by their roots, or lifts that; answers how many changed.
 pub(crate) async fn deny(tx: &mut Tx, contents: &[i64], denied: bool) -> Result<u64> {
+    let contents = &contents[..contents.len().min(effects::PART as usize)];
     unit::load_contents(tx, contents.iter().copied()).await?;
+    let known: Vec<i64> = contents.iter().copied().filter(|id| tx.unit.content(*id).is_ok()).collect();
+    ahead::load(tx, &known).await?;
     let mut changed = 0;
-    for &id in contents.iter().take(effects::PART as usize) {
+    for id in known {
         let now = tx.now();
-        let Ok(content) = tx.unit.content(id) else { continue };
+        let content = tx.unit.content(id)?;
         changed += u64::from((content.denied_why & Why::Root as i64 != 0) != denied);
         if content.deny(Why::Root, denied, now) {
             effects::show(tx, id).await?;

@@ -38,7 +38,7 @@ const INSERT: &str = "INSERT INTO pin (requestid, account, content, created, seq
 
 /// Adds pins; answers each in the order given.
 pub(crate) async fn add(tx: &mut Tx, pins: &[NewPin]) -> Result<Vec<Result<PinRecord>>> {
-    let contents = intern(tx, pins).await?;
+    let contents = intern(tx, pins, &[]).await?;
     let mut desk = open_desk(tx, pins, &contents).await?;
     let mut accepted = Vec::new();
     let mut answers = Vec::with_capacity(pins.len());
@@ -66,25 +66,49 @@ pub(crate) async fn add(tx: &mut Tx, pins: &[NewPin]) -> Result<Vec<Result<PinRe
     Ok(answers)
 }
 
-/// Finds or makes the contents of some pins and locks them, in the order of
-/// their keys.
-async fn intern(tx: &mut Tx, pins: &[NewPin]) -> Result<BTreeMap<Vec<u8>, i64>> {
+/// Finds or makes the contents of some pins and locks them, with `also`.
+/// Keys come first, in their order, while no content is locked: whoever makes
+/// the same content at the moment is waited for.
+async fn intern(tx: &mut Tx, pins: &[NewPin], also: &[i64]) -> Result<BTreeMap<Vec<u8>, i64>> {
     let wanted: BTreeMap<&[u8], &NewPin> = pins.iter().map(|pin| (&*pin.content, pin)).collect();
     let sql = format!(
         "INSERT INTO content (key, cid, inline, state) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (key) DO UPDATE SET key = excluded.key RETURNING {}",
+         ON CONFLICT (key) DO NOTHING RETURNING {}",
         content::COLUMNS
     );
     let state = |pin: &NewPin| if pin.inline { State::Held } else { State::Waiting } as i64;
     let lists: Vec<Vec<Value>> =
         wanted.iter().map(|(key, pin)| values![*key, &pin.cid, pin.inline, state(pin)].to_vec()).collect();
     let mut contents = BTreeMap::new();
-    for row in tx.query_many(&sql, &lists).await?.into_iter().flatten() {
+    for row in tx.insert_new(&sql, &lists).await? {
         let content = Content::read(&row, 0)?;
         contents.insert(content.key.clone(), content.id);
         tx.unit.loaded_content(content);
     }
+    let known = wanted.into_keys().filter(|key| !contents.contains_key(*key));
+    let known: Vec<Vec<u8>> = known.map(<[u8]>::to_vec).collect();
+    lock_known(tx, known, also, &mut contents).await?;
     Ok(contents)
+}
+
+/// Locks contents by their keys, with `also`, and adds their numbers.
+async fn lock_known(
+    tx: &mut Tx,
+    keys: Vec<Vec<u8>>,
+    also: &[i64],
+    contents: &mut BTreeMap<Vec<u8>, i64>,
+) -> Result<()> {
+    let lists: Vec<_> = keys.iter().map(|key| values![key].to_vec()).collect();
+    let found = tx.query_many("SELECT id FROM content WHERE key = $1", &lists).await?;
+    let ids = found.iter().flatten().map(|row| row.int(0)).collect::<Result<Vec<i64>>>()?;
+    unit::load_contents(tx, ids.iter().chain(also).copied()).await?;
+    for id in ids {
+        if let Ok(content) = tx.unit.content(id) {
+            contents.insert(content.key.clone(), id);
+        }
+    }
+    // One that was there may have been removed since.
+    if keys.iter().all(|key| contents.contains_key(key)) { Ok(()) } else { Err(super::Error::Raced) }
 }
 
 /// Loads what decides about some pins.

@@ -211,6 +211,23 @@ impl Session {
         Ok(try_join_all(parts).await?.into_iter().flatten().collect())
     }
 
+    pub(crate) async fn insert_new(&self, sql: &str, lists: &[Vec<Value>]) -> Result<Vec<Row>> {
+        if lists.is_empty() {
+            return Ok(Vec::new());
+        }
+        let single = self.prepare(sql).await?;
+        let Some((statement, _)) = self.bulk(sql, &single, lists).await? else {
+            let rows = try_join_all(lists.iter().map(|list| self.run(&single, list))).await?;
+            return Ok(rows.into_iter().flatten().collect());
+        };
+        let parts = lists.chunks(bulk::ROWS).map(|part| async {
+            let columns = bulk::columns(part, single.params().len());
+            let rows = self.client()?.query(&statement, &references(&columns)).await.map_err(limited)?;
+            rows.iter().map(row).collect::<Result<Vec<_>>>()
+        });
+        Ok(try_join_all(parts).await?.into_iter().flatten().collect())
+    }
+
     pub(crate) async fn execute_many(&self, sql: &str, lists: &[Vec<Value>]) -> Result<u64> {
         if lists.is_empty() {
             return Ok(0);

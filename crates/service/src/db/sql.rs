@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | `$1` | `?1` | as it is |
 //! | `ANY_OF($1)` | `(SELECT value FROM json_each(?1))` | `(SELECT unnest($1::BIGINT[]))` |
-//! | `FOR UPDATE`, `FOR UPDATE SKIP LOCKED` | nothing: there is one writer | as it is |
+//! | `FOR UPDATE`, `FOR NO KEY UPDATE`, `SKIP LOCKED` | nothing: there is one writer | as it is |
 //! | `GREATEST(a, b)` | `max(a, b)` | as it is |
 //! | `strpos(a, b)` | `instr(a, b)` | as it is |
 
@@ -136,8 +136,9 @@ fn unexpected(at: usize, expected: &str) -> Error {
 /// The statement as SQLite understands it.
 pub(crate) fn sqlite(sql: &str) -> String {
     numbered(sql)
-        .replace("FOR UPDATE SKIP LOCKED", "")
         .replace("FOR UPDATE", "")
+        .replace("FOR NO KEY UPDATE", "")
+        .replace("SKIP LOCKED", "")
         .replace("GREATEST(", "max(")
         .replace("strpos(", "instr(")
 }

@@ -5,8 +5,7 @@
 //! PostgreSQL they wait for the server, and [`Tx::query_many`] makes one
 //! statement of many.
 //!
-//! Lock order, everywhere: contents, then accounts, each ascending. What
-//! cannot keep to it is retried when PostgreSQL finds a deadlock.
+//! Locks are taken in one order everywhere; see [`super::order`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -135,6 +134,19 @@ impl Tx {
         match &mut self.driver {
             Driver::Sqlite(connection) => lists.iter().map(|list| connection.query(sql, list)).collect(),
             Driver::Postgres(session) => session.query_many(sql, lists).await,
+        }
+    }
+
+    /// The rows that an `INSERT … ON CONFLICT DO NOTHING RETURNING` makes of
+    /// several parameter lists: none for those that were there.
+    pub(crate) async fn insert_new(&mut self, sql: &str, lists: &[Vec<Value>]) -> Result<Vec<Row>> {
+        match &mut self.driver {
+            Driver::Sqlite(connection) => {
+                let rows =
+                    lists.iter().map(|list| connection.query(sql, list)).collect::<Result<Vec<_>>>()?;
+                Ok(rows.into_iter().flatten().collect())
+            }
+            Driver::Postgres(session) => session.insert_new(sql, lists).await,
         }
     }
 

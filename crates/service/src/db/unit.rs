@@ -19,6 +19,7 @@ use super::{
     error::{AccountRefusal, Error, Result},
     holding::{self, Holding},
     ledger::{self, Purse},
+    order::Order,
     placement::{self, Allocation},
     sql::{Value, values},
     tally::{self, Deltas},
@@ -46,6 +47,7 @@ impl<T: Clone + PartialEq> Slot<T> {
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Unit {
+    pub(crate) order: Order,
     pub(crate) contents: BTreeMap<i64, Slot<Content>>,
     pub(crate) accounts: BTreeMap<AccountId, Slot<Purse>>,
     pub(crate) holdings: BTreeMap<(AccountId, i64), Slot<Holding>>,
@@ -166,7 +168,34 @@ impl Unit {
 /// Loads and locks contents, in ascending order. Those that are gone are left
 /// out.
 pub(crate) async fn load_contents(tx: &mut Tx, ids: impl IntoIterator<Item = i64>) -> Result<()> {
+    let mut wanted: BTreeSet<i64> = ids.into_iter().filter(|id| !tx.unit.contents.contains_key(id)).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    if !tx.is_sqlite() {
+        tx.unit.order.lock_contents(&mut wanted)?;
+    }
+    read_contents(tx, &wanted).await
+}
+
+/// Locks what an earlier attempt of the transaction has needed too late.
+pub(crate) async fn load_ahead(tx: &mut Tx) -> Result<()> {
+    if tx.unit.order.has_no_contents() {
+        return Ok(());
+    }
+    let mut wanted = BTreeSet::new();
+    tx.unit.order.lock_contents(&mut wanted)?;
+    read_contents(tx, &wanted).await
+}
+
+/// Loads contents that the transaction has locked without waiting for them.
+pub(crate) async fn load_locked_contents(tx: &mut Tx, ids: impl IntoIterator<Item = i64>) -> Result<()> {
     let wanted: BTreeSet<i64> = ids.into_iter().filter(|id| !tx.unit.contents.contains_key(id)).collect();
+    tx.unit.order.locked_contents(&wanted);
+    read_contents(tx, &wanted).await
+}
+
+async fn read_contents(tx: &mut Tx, wanted: &BTreeSet<i64>) -> Result<()> {
     let lists: Vec<Vec<Value>> = wanted.iter().map(|&id| values![id].to_vec()).collect();
     let sql = format!("SELECT {} FROM content WHERE id = $1 FOR UPDATE", content::COLUMNS);
     for rows in tx.query_many(&sql, &lists).await? {
@@ -180,7 +209,14 @@ pub(crate) async fn load_contents(tx: &mut Tx, ids: impl IntoIterator<Item = i64
 /// Loads and locks accounts, in ascending order. Those that are gone are left
 /// out.
 pub(crate) async fn load_accounts(tx: &mut Tx, ids: impl IntoIterator<Item = AccountId>) -> Result<()> {
-    let wanted: BTreeSet<i64> = ids.into_iter().filter(|id| !tx.unit.accounts.contains_key(id)).collect();
+    let mut wanted: BTreeSet<i64> = ids.into_iter().filter(|id| !tx.unit.accounts.contains_key(id)).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    if !tx.is_sqlite() {
+        load_ahead(tx).await?;
+        tx.unit.order.lock_accounts(&mut wanted)?;
+    }
     let lists: Vec<Vec<Value>> = wanted.iter().map(|&id| values![id].to_vec()).collect();
     for rows in tx.query_many(ledger::LOCK, &lists).await? {
         if let Some(row) = rows.first() {

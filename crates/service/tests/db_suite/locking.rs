@@ -1,13 +1,16 @@
 //! The order of locks, on a real PostgreSQL: new pins of many accounts beside a
-//! node's reports about contents that these accounts share.
+//! node's reports about contents that these accounts share; and everything that
+//! locks more than one row, at once.
 //!
 //! A broken order does not fail a request: PostgreSQL ends one of the two
 //! transactions after a second, and it is repeated. So the server's own counts
 //! are asked for.
 
+use std::time::Duration;
+
 use pinfold_core::status::Reason;
-use pinfold_node_api::Event;
-use pinfold_service::db::{Account, Database, Location};
+use pinfold_node_api::{AllocationId, Event, EventKind, Inventory};
+use pinfold_service::db::{Account, Database, Error, Location};
 
 use crate::world::*;
 
@@ -38,7 +41,8 @@ async fn share(db: &Database) -> Vec<Account> {
     for number in 0..ACCOUNTS {
         accounts.push(db.create_account(&format!("account-{number}"), Some(1 << 30)).await.unwrap());
     }
-    for content in 0..SHARED {
+    // Their numbers in the database have another order than their keys.
+    for content in (0..SHARED).map(|step| step * 37 % SHARED) {
         for number in [content * 7, content * 11 + 5] {
             db.add_pin(pin(accounts[(number % ACCOUNTS) as usize].id, content)).await.unwrap();
         }
@@ -67,6 +71,129 @@ async fn pause_and_go_on(db: &Database, node: &mut FakeNode) {
         let event = |&content: &i64| node.event(content, progress(round, Reason::NoProviders, next_attempt));
         let events: Vec<Event> = contents.iter().rev().map(event).collect();
         node.report(db, events).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_locks_several_rows_does_so_in_one_order() {
+    let mut world = World::postgres().await;
+    world.settings.max_pinning = 4;
+    world.settings.replicas_target = 2;
+    world.settings.repair_after = Duration::from_secs(3600);
+    let (one, ann, _) = world.with_node(1 << 30).await;
+    let bob = FakeNode::join(&one, 2, world.now()).await;
+    let two = world.open().await;
+    let accounts = share(&one).await;
+    let removed = one.create_account("removed", Some(1 << 30)).await.unwrap();
+    for content in (0..SHARED).rev() {
+        one.add_pin(pin(removed.id, content)).await.unwrap();
+    }
+    tokio::join!(
+        churn(&one, &accounts, 1),
+        churn(&two, &accounts, 2),
+        serve(&one, ann),
+        serve(&two, bob),
+        work(&world, &one),
+        work(&world, &two),
+        judge(&one, 1),
+        judge(&two, 2),
+        async { two.remove_account(removed.id).await.unwrap() },
+    );
+    run_jobs(&one).await;
+    assert_sound(&one).await;
+    one.close().await;
+    two.close().await;
+    let Location::Postgres(url) = &world.settings.location else { unreachable!("made on PostgreSQL") };
+    assert_eq!(deadlocks_and_rollbacks(url).await.0, 0);
+}
+
+/// Every account pins, replaces and removes what all of them share.
+async fn churn(db: &Database, accounts: &[Account], seed: u64) {
+    let each = accounts.iter().map(|account| churn_one(db, account, seed + account.id.unsigned_abs()));
+    futures::future::join_all(each).await;
+}
+
+async fn churn_one(db: &Database, account: &Account, seed: u64) {
+    let mut own = Vec::new();
+    for round in 0..ROUNDS {
+        let wanted = pin(account.id, (seed * 11 + round * 29) % SHARED);
+        let done = match (round % 4, own.pop()) {
+            (1 | 2, Some(old)) => db.replace_pin(old, wanted).await.map(Some),
+            (3, Some(old)) => db.delete_pin(account.id, old).await.map(|()| None),
+            _ => db.add_pin(wanted).await.map(Some),
+        };
+        match done {
+            Ok(made) => own.extend(made.map(|made| made.requestid)),
+            Err(Error::Pin(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Pulls, reports and compares at once, as a node does.
+async fn serve(db: &Database, mut node: FakeNode) {
+    let (mut reports, mut inventories) = (node.channel(), node.channel());
+    for round in 0..ROUNDS {
+        let events = events(&mut node, round);
+        let mut held: Vec<AllocationId> =
+            node.assignments.values().map(|assignment| assignment.allocation).collect();
+        held.retain(|id| id.content % 5 != 0);
+        // What the database does not know.
+        held.extend((0..4).map(|n| AllocationId { content: (1 << 50) + n, generation: 1 }));
+        let inventory = db.inventory(inventories.request(), Inventory { after: 0, held });
+        let (_, _, compared) = tokio::join!(node.pull_once(db), reports.report(db, events), inventory);
+        compared.unwrap();
+    }
+}
+
+/// Something about everything that the node knows.
+fn events(node: &mut FakeNode, round: u64) -> Vec<Event> {
+    let kind = |content: i64| match (content.unsigned_abs() + round) % 8 {
+        0 | 1 => stored(10_000 + content.unsigned_abs() % 1_000),
+        2 => EventKind::Failed { reason: Reason::InvalidBlock, detail: "bad".into() },
+        3 => EventKind::Lost { blocks: 1 },
+        4 => EventKind::WantGrant { bytes: 5_000, least: 5_000 },
+        5 => EventKind::NoCapacity,
+        6 => progress(round, Reason::NoProviders, Some(START + HOUR)),
+        _ => progress(round, Reason::Retrieving, None),
+    };
+    let strays = (0..4).map(|n| AllocationId { content: (1 << 50) + n, generation: 1 });
+    let gone = std::mem::take(&mut node.releases).into_iter().chain(strays);
+    let gone = gone.map(|allocation| Event { allocation, kind: EventKind::Released });
+    let known = node.assignments.values().map(|assignment| assignment.allocation);
+    let known = known.map(|allocation| Event { allocation, kind: kind(allocation.content) });
+    // In no order of the database's.
+    known.chain(gone).collect::<Vec<_>>().into_iter().rev().collect()
+}
+
+/// The jobs, while hours pass: deadlines, placement, repair, turns, removal.
+async fn work(world: &World, db: &Database) {
+    for _ in 0..ROUNDS {
+        world.pass(HOUR);
+        db.run_jobs().await.unwrap();
+    }
+}
+
+/// Denies a half of the contents and allows them again, lets strays go, and
+/// has the queue tried again.
+async fn judge(db: &Database, seed: usize) {
+    for round in 0..ROUNDS as usize {
+        let held = db.held_contents(0, 1_000).await.unwrap();
+        let some: Vec<i64> = held.iter().rev().skip(seed + round).step_by(2).map(|held| held.id).collect();
+        db.deny(&some).await.unwrap();
+        db.lift(&some).await.unwrap();
+        match db.release_strays().await {
+            Ok(_) | Err(Error::Invalid(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+        for waiting in db.queue(0, 4).await.unwrap() {
+            db.retry(waiting.allocation.content).await.unwrap();
+        }
+        let mut rules: Vec<String> = (0..8).map(|n| format!("/ipfs/bafyrule{round}x{n}")).collect();
+        if seed % 2 == 0 {
+            rules.reverse();
+        }
+        db.add_denylist_rules(rules).await.unwrap();
     }
 }
 

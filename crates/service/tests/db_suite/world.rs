@@ -174,6 +174,19 @@ impl FakeNode {
         }
     }
 
+    /// Another of the node's conversations, such as its reports beside its pulls,
+    /// which number their requests apart.
+    pub(crate) fn channel(&self) -> Self {
+        Self {
+            key: self.key,
+            session: self.session,
+            sequence: 0,
+            assignments: BTreeMap::new(),
+            releases: Vec::new(),
+            unacknowledged: Vec::new(),
+        }
+    }
+
     pub(crate) fn request(&mut self) -> NodeRequest {
         self.sequence += 1;
         NodeRequest { key: self.key, session: self.session, sequence: self.sequence }

@@ -13,6 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{Addition, BATCH, Signal, WAITING, add_batch, answer, complete};
 use crate::db::{
     error::{Error, Result},
+    order::Order,
     postgres::{self, Mode, Session, Target},
     settings::Settings,
     tx::{Driver, Effects, Tx, Work},
@@ -118,25 +119,33 @@ impl Shared {
         Ok(tx)
     }
 
-    /// Runs work in a transaction, again when PostgreSQL asks for it.
+    /// Runs work in a transaction, again when PostgreSQL asks for it, or when
+    /// it found out too late what it had to lock.
     async fn repeat<T>(&self, work: &Work<T>) -> Result<T> {
-        let mut pause = PAUSE;
-        for _ in 1..ATTEMPTS {
-            match self.once(work).await {
-                Err(error) if postgres::is_retriable(&error) => {}
+        let (mut order, mut pause) = (Order::default(), PAUSE);
+        for attempt in 1..ATTEMPTS {
+            match self.once(work, &mut order).await {
+                Err(Error::Raced) => order = order.next(attempt + 1 == ATTEMPTS),
+                Err(error) if postgres::is_retriable(&error) => {
+                    order = order.next(false);
+                    let share = rand::rng().random::<f64>();
+                    tokio::time::sleep(pause.mul_f64(share)).await;
+                    pause *= 2;
+                }
                 outcome => return outcome,
             }
-            let share = rand::rng().random::<f64>();
-            tokio::time::sleep(pause.mul_f64(share)).await;
-            pause *= 2;
         }
-        self.once(work).await
+        self.once(work, &mut order).await
     }
 
-    async fn once<T>(&self, work: &Work<T>) -> Result<T> {
+    /// Runs work once, in this order of locks.
+    async fn once<T>(&self, work: &Work<T>, order: &mut Order) -> Result<T> {
         let mut tx = self.begin(Mode::Write).await?;
+        tx.unit.order = std::mem::take(order);
         let outcome = complete(work, &mut tx).await;
-        let value = end(&mut tx, outcome).await?;
+        let ended = end(&mut tx, outcome).await;
+        *order = std::mem::take(&mut tx.unit.order);
+        let value = ended?;
         self.tell(tx).await;
         Ok(value)
     }

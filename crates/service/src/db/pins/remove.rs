@@ -42,17 +42,23 @@ pub(super) struct Found {
 /// Finds a pin of the account and locks it with the contents that it concerns
 /// and the account.
 pub(super) async fn find(tx: &mut Tx, account: AccountId, requestid: Uuid) -> Result<Found> {
-    let parameters = values![requestid, account];
-    let row = tx.first(SELECT, &parameters).await?.ok_or_else(not_found)?;
-    unit::load_contents(tx, [Some(row.int(0)?), row.opt_int(5)?].into_iter().flatten()).await?;
+    let contents = concerned(tx, account, requestid).await?;
+    unit::load_contents(tx, contents).await?;
     unit::load_accounts(tx, [account]).await?;
     // Read again: until now it could change, from here on it cannot.
-    let row = tx.first(SELECT, &parameters).await?.ok_or_else(not_found)?;
+    let row = tx.first(SELECT, &values![requestid, account]).await?.ok_or_else(not_found)?;
     let found = read(&row, requestid, account)?;
     let contents = [Some(found.content), found.keeps];
     unit::load_contents(tx, contents.into_iter().flatten()).await?;
     unit::load_holdings(tx, contents.into_iter().flatten().map(|content| (account, content))).await?;
     Ok(found)
+}
+
+/// The contents that a pin of the account concerns, as they are before any of
+/// them is locked.
+pub(super) async fn concerned(tx: &mut Tx, account: AccountId, requestid: Uuid) -> Result<Vec<i64>> {
+    let row = tx.first(SELECT, &values![requestid, account]).await?.ok_or_else(not_found)?;
+    Ok([Some(row.int(0)?), row.opt_int(5)?].into_iter().flatten().collect())
 }
 
 fn read(row: &Row, requestid: Uuid, account: AccountId) -> Result<Found> {
@@ -115,8 +121,12 @@ pub(super) async fn delete_row(tx: &mut Tx, pin: &Found) -> Result<()> {
 /// Removes some pins of an account that is being removed; answers how many,
 /// 0 when none is left.
 pub(crate) async fn remove_account_part(tx: &mut Tx, account: AccountId) -> Result<u64> {
-    let sql = "SELECT requestid FROM pin WHERE account = $1 ORDER BY created LIMIT $2";
+    let sql = "SELECT p.requestid, p.content, h.content FROM pin p
+        LEFT JOIN hold h ON h.requestid = p.requestid WHERE p.account = $1 ORDER BY p.created LIMIT $2";
     let rows = tx.query(sql, &values![account, PART]).await?;
+    let contents = rows.iter().flat_map(|row| [row.int(1).map(Some), row.opt_int(2)]);
+    let contents = contents.collect::<Result<Vec<_>>>()?;
+    unit::load_contents(tx, contents.into_iter().flatten()).await?;
     for row in &rows {
         remove(tx, account, row.uuid(0)?).await?;
     }

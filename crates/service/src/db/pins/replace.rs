@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{
     admit::admit,
     insert, intern, open_desk, record,
-    remove::{Found, delete_row, find},
+    remove::{Found, concerned, delete_row, find},
 };
 use crate::db::{
     content::State,
@@ -28,7 +28,10 @@ use crate::db::{
 
 /// Replaces the pin `old` of the same account.
 pub(crate) async fn replace(tx: &mut Tx, old: Uuid, pin: &NewPin) -> Result<PinRecord> {
-    let contents = intern(tx, std::slice::from_ref(pin)).await?;
+    // Read before anything is locked, so that all contents can be locked in
+    // their order.
+    let concerned = concerned(tx, pin.account, old).await?;
+    let contents = intern(tx, std::slice::from_ref(pin), &concerned).await?;
     let new = contents.values().next().copied().ok_or_else(super::not_found)?;
     let found = find(tx, pin.account, old).await?;
     unit::load_holdings(tx, [(pin.account, new)]).await?;
