@@ -6,35 +6,40 @@
 //! of version N runs on the schema N + 1, and processes can be updated one by
 //! one; it refuses any schema newer than that.
 
-use std::sync::Arc;
+mod run;
+#[cfg(test)]
+mod tests;
 
 use super::{
-    engine::open_writer,
     error::{Error, Result},
-    postgres::{self, Mode, Session},
     property,
-    settings::{Location, Settings},
     sql::values,
-    tx::{Driver, Tx},
+    tx::Tx,
 };
+pub(crate) use run::prepare;
 
 /// A step of the schema.
+#[derive(Clone, Copy, Debug)]
 struct Migration {
     /// Statements of one transaction, with the tokens of [`text`].
     sql: &'static str,
-    /// Statements for PostgreSQL after it, each by itself, such as indexes that
-    /// are built CONCURRENTLY. They may run twice.
-    concurrent: &'static [&'static str],
+    /// Indexes on tables that may be large.
+    indexes: &'static [Index],
 }
 
-const MIGRATIONS: &[Migration] = &[Migration { sql: include_str!("migrations/0001.sql"), concurrent: &[] }];
+/// An index that is built while others write: on PostgreSQL after the
+/// migration's transaction and CONCURRENTLY, on SQLite within it.
+#[derive(Clone, Copy, Debug)]
+struct Index {
+    name: &'static str,
+    /// `CREATE INDEX {concurrently} NAME ON …`
+    sql: &'static str,
+}
+
+const MIGRATIONS: &[Migration] = &[Migration { sql: include_str!("migrations/0001.sql"), indexes: &[] }];
 
 /// The schema that this version makes and uses.
 pub(crate) const CURRENT: i64 = MIGRATIONS.len() as i64;
-
-/// The key of the advisory lock under which PostgreSQL is migrated: "pinfold"
-/// in ASCII.
-const LOCK: i64 = 0x0070_696e_666f_6c64;
 
 /// Contents of generation g have numbers from g << 40 on, so that a restored
 /// database never gives a number to a content that nodes know as another one.
@@ -42,15 +47,6 @@ const GENERATION_BITS: u32 = 40;
 
 const SQLITE_TRIGRAMS: &str = "CREATE VIRTUAL TABLE pin_name USING fts5(name, content='', \
     contentless_delete=1, detail=none, tokenize='trigram case_sensitive 1');";
-
-/// Without the extension, which an administrator may have to install, parts of
-/// names are found by reading all names of the account.
-const POSTGRES_TRIGRAMS: &str = "DO $$ BEGIN
-    CREATE EXTENSION IF NOT EXISTS pg_trgm;
-    CREATE INDEX pin_trigrams ON pin USING gin (folded gin_trgm_ops);
-EXCEPTION WHEN OTHERS THEN
-    RAISE WARNING 'no trigram index: %', SQLERRM;
-END $$;";
 
 /// A migration's text for one of the databases.
 fn text(sql: &str, sqlite: bool) -> String {
@@ -62,6 +58,7 @@ fn text(sql: &str, sqlite: bool) -> String {
             ("{binary}", "COLLATE BINARY"),
             ("{clustered}", " WITHOUT ROWID"),
             ("{trigrams}", SQLITE_TRIGRAMS),
+            ("{concurrently}", ""),
         ]
     } else {
         [
@@ -70,81 +67,25 @@ fn text(sql: &str, sqlite: bool) -> String {
             ("{bytes}", "BYTEA"),
             ("{binary}", "COLLATE \"C\""),
             ("{clustered}", ""),
-            ("{trigrams}", POSTGRES_TRIGRAMS),
+            // Made by run.rs, where the extension can be had.
+            ("{trigrams}", ""),
+            ("{concurrently}", "CONCURRENTLY"),
         ]
     };
     tokens.iter().fold(sql.to_owned(), |text, (token, with)| text.replace(token, with))
 }
 
-/// Brings the schema to [`CURRENT`] or, without [`Settings::migrate`], checks
-/// that it can be used. Answers its version.
-pub(crate) async fn prepare(settings: &Arc<Settings>, migrate: bool) -> Result<i64> {
-    match &settings.location {
-        Location::Sqlite(file) => {
-            private(file)?;
-            let mut tx = open_writer(file, settings)?;
-            tx.batch("BEGIN IMMEDIATE").await?;
-            let version = upgrade(&mut tx, migrate).await?;
-            tx.batch("COMMIT").await?;
-            Ok(version)
-        }
-        Location::Postgres(url) => {
-            let pool = postgres::pool(&postgres::Target::new(url)?, 2)?;
-            let (session, now) = Session::begin(&pool, Mode::Write).await?;
-            let mut tx = Tx::new(Driver::Postgres(session), Arc::clone(settings));
-            tx.start(now);
-            // Held to the end of the transaction: one process migrates.
-            tx.query("SELECT pg_advisory_xact_lock($1) IS NULL", &values![LOCK]).await?;
-            let version = upgrade(&mut tx, migrate).await?;
-            let Driver::Postgres(mut session) = tx.driver else { return Ok(version) };
-            session.commit().await?;
-            drop(session);
-            concurrent(&pool, version).await?;
-            pool.close();
-            Ok(version)
-        }
-    }
-}
-
-/// Makes the file readable by its owner alone, before anything is in it.
-fn private(file: &std::path::Path) -> Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    options.create(true).append(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let opened = options.open(file);
-    opened.map(drop).map_err(|source| Error::File { what: format!("opening {}", file.display()), source })
-}
-
-/// Runs the migrations that are missing.
-async fn upgrade(tx: &mut Tx, migrate: bool) -> Result<i64> {
-    let version = version(tx).await?;
-    check(version, migrate)?;
-    if version >= CURRENT {
-        return Ok(version);
-    }
-    for (migration, number) in MIGRATIONS.iter().zip(1_i64..).filter(|(_, number)| *number > version) {
-        let sqlite = tx.is_sqlite();
-        tx.batch(&text(migration.sql, sqlite)).await?;
-        tracing::info!(schema = number, "the database's schema was migrated");
-    }
-    tx.batch(&format!("DELETE FROM schema_version; INSERT INTO schema_version VALUES ({CURRENT})")).await?;
-    if version == 0 {
-        property::set(tx, "generation", 1, "").await?;
-        number_contents(tx, 1).await?;
-    }
-    Ok(CURRENT)
-}
-
-fn check(version: i64, migrate: bool) -> Result<()> {
-    if version > CURRENT + 1 {
+/// Whether a schema of this version can be used, or migrated, by one that
+/// knows `current`.
+fn check(version: i64, current: i64, migrate: bool) -> Result<()> {
+    if version > current + 1 {
         return Err(Error::Schema(format!(
-            "the database has schema {version}, this version of Pinfold knows {CURRENT}; run the newer version"
+            "the database has schema {version}, this version of Pinfold knows {current}; run the newer version"
         )));
     }
-    if version < CURRENT && !migrate {
+    if version < current && !migrate {
         return Err(Error::Schema(format!(
-            "the database has schema {version}, this version of Pinfold needs {CURRENT}; run `pinfold migrate`, or start with --migrate"
+            "the database has schema {version}, this version of Pinfold needs {current}; run `pinfold migrate`, or start with --migrate"
         )));
     }
     Ok(())
@@ -154,16 +95,6 @@ fn check(version: i64, migrate: bool) -> Result<()> {
 pub(crate) async fn version(tx: &mut Tx) -> Result<i64> {
     tx.batch("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)").await?;
     tx.first("SELECT version FROM schema_version", &[]).await?.map_or(Ok(0), |row| row.int(0))
-}
-
-async fn concurrent(pool: &deadpool_postgres::Pool, version: i64) -> Result<()> {
-    let (session, _) = Session::begin(pool, Mode::Single).await?;
-    for (migration, _) in MIGRATIONS.iter().zip(1_i64..).filter(|(_, number)| *number <= version) {
-        for statement in migration.concurrent {
-            session.batch(statement).await?;
-        }
-    }
-    Ok(())
 }
 
 /// Begins a new generation: the database was restored and may know fewer pins
