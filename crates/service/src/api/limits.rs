@@ -258,6 +258,16 @@ mod tests {
     }
 
     #[test]
+    fn the_defaults_are_those_of_the_documentation() {
+        let RateLimits { reads, writes, address } = RateLimits::default();
+        assert_eq!((reads, writes, address), (rate(1_000, 10_000), rate(200, 2_000), rate(5_000, 50_000)));
+        // A burst of lists, each of which a client may follow by ten polls.
+        let limits = Limits::new(Some(RateLimits::default()));
+        let lists = (0..20_000).take_while(|_| limits.charge(1, Cost::Read).is_ok()).count();
+        assert!((10_000..20_000).contains(&lists), "{lists}");
+    }
+
+    #[test]
     fn a_refusal_says_when_to_come_back() {
         let limits = limits();
         passed(|| limits.charge(1, Cost::Write));

@@ -47,6 +47,7 @@ async fn polling_ones_own_pin_costs_a_tenth(on: Backend) {
     for _ in 0..100 {
         assert_eq!(server.get(&path).await.status.as_u16(), 200, "ten times the burst of lists");
     }
+    refused(async || server.get(&path).await).await.failure(429, "TOO_MANY_REQUESTS");
 }
 
 async fn an_ordinary_burst_of_lists_passes(on: Backend) {
