@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::{
+    Router,
     body::{Body, BodyDataStream},
     http::{Request, header},
 };
@@ -24,25 +25,30 @@ crate::on_both!(
     foreign_and_missing_pins_have_no_events,
 );
 
-struct Events {
+pub(crate) struct Events {
     stream: BodyDataStream,
     buffered: String,
 }
 
 impl Events {
     async fn open(server: &Server, requestid: &Value) -> Self {
+        Self::at(server.router.clone(), server, requestid).await
+    }
+
+    /// Of another service on the server's data.
+    pub(crate) async fn at(router: Router, server: &Server, requestid: &Value) -> Self {
         let request = Request::get(format!("/api/v1/pins/{}/events", requestid.as_str().unwrap()))
             .header(header::AUTHORIZATION, format!("Bearer {}", server.token))
             .body(Body::empty())
             .unwrap();
-        let response = server.router.clone().oneshot(request).await.unwrap();
+        let response = router.oneshot(request).await.unwrap();
         assert_eq!(response.status().as_u16(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Self { stream: response.into_body().into_data_stream(), buffered: String::new() }
     }
 
     /// The next event's name and data; none at the end.
-    async fn next(&mut self) -> Option<(String, Value)> {
+    pub(crate) async fn next(&mut self) -> Option<(String, Value)> {
         loop {
             if let Some((event, rest)) = self.buffered.split_once("\n\n") {
                 let field = |name: &str| {

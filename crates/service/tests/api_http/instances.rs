@@ -12,7 +12,11 @@ use pinfold_service::{
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::server::{Backend, Server, answer, cid, settings};
+use crate::{
+    events::Events,
+    fake_node::FakeNode,
+    server::{Backend, Server, answer, cid, settings},
+};
 
 crate::on_both!(
     each_live_service_gives_its_share_of_the_limits,
@@ -107,4 +111,30 @@ async fn each_live_service_gives_its_share_of_the_limits(on: Backend) {
     become_live(&mut one.live(), 1).await;
     one.shutdown();
     one.join().await;
+}
+
+/// A node reports to one service, and whoever watches a pin at another sees it.
+/// On PostgreSQL, which alone several services run on.
+#[tokio::test]
+async fn events_on_postgres_come_from_services_that_no_node_reports_to() {
+    let server = Server::start(Backend::Postgres).await;
+    let mut node = FakeNode::join(&server).await;
+    let database = server.another_database().await;
+    let keyring = Keyring::open(database.clone(), Secret::from_bytes(&[1; 32])).await.unwrap();
+    let other = Service::start(settings(), database.clone(), keyring).await.unwrap();
+    let pin = server.pin(json!({ "cid": cid(1) })).await;
+    let mut events = Events::at(other.router(), &server, &pin["requestid"]).await;
+    assert_eq!(events.next().await.unwrap().1["status"], "queued");
+    let work = node.take().await;
+    node.progress(work[0].allocation, 5_000).await;
+    assert_eq!(events.next().await.unwrap().1["info"]["bytes"], "5000");
+    node.stored(work[0].allocation, 9_000).await;
+    let mut last = json!(null);
+    while let Some((_, status)) = events.next().await {
+        last = status;
+    }
+    assert_eq!(last["status"], "pinned");
+    other.shutdown();
+    other.join().await;
+    database.close().await;
 }

@@ -3,12 +3,93 @@
 use std::time::Duration;
 
 use pinfold_core::status::{Reason, Status};
-use pinfold_service::db::Location;
+use pinfold_node_api::Answer;
+use pinfold_service::db::{Location, PinRefusal};
 use uuid::Uuid;
 
 use crate::world::*;
 
-crate::on_both!(services_that_live_are_counted, one_process_at_a_time_has_the_jobs);
+crate::on_both!(
+    services_that_live_are_counted,
+    one_process_at_a_time_has_the_jobs,
+    two_hundred_at_the_edge_of_a_quota_through_two_processes,
+    of_replacements_through_two_processes_one_is_made,
+    jobs_of_two_processes_do_each_pin_once,
+);
+
+/// Twice as many as fit, of contents whose size is known, so that each POST
+/// charges its own.
+async fn two_hundred_at_the_edge_of_a_quota_through_two_processes(mut world: World) {
+    const SIZE: u64 = 1 << 20;
+    world.settings.max_pinning = 1_000;
+    let (one, mut node, ann) = world.with_node(1 << 30).await;
+    let two = world.open().await;
+    for number in 0..200 {
+        one.add_pin(pin(ann.id, number)).await.unwrap();
+    }
+    node.pull(&one).await;
+    let held = |content: &i64| node.event(*content, stored(SIZE));
+    let held = node.assignments.keys().map(held).collect();
+    assert!(node.report(&one, held).await.iter().all(|answer| *answer == Answer::Noted));
+    let quota = 100 * SIZE + SIZE / 2;
+    let bob = one.create_account("bob", Some(quota)).await.unwrap();
+    let adding = (0..200).map(|n| if n % 2 == 0 { &one } else { &two }.add_pin(pin(bob.id, n)));
+    let (made, refused): (Vec<_>, Vec<_>) =
+        futures::future::join_all(adding).await.into_iter().partition(Result::is_ok);
+    assert_eq!((made.len(), refused.len()), (100, 100));
+    for outcome in refused {
+        assert_eq!(refusal(outcome), PinRefusal::OverQuota { used: 100 * SIZE, quota });
+    }
+    assert_eq!(usage(&two, &bob).await, (100 * SIZE, 0));
+    assert_sound(&two).await;
+}
+
+async fn of_replacements_through_two_processes_one_is_made(world: World) {
+    let (one, mut node, ann) = world.with_node(1 << 30).await;
+    let two = world.open().await;
+    for round in 0..8 {
+        let old = one.add_pin(pin(ann.id, 100 * round)).await.unwrap();
+        node.store(&one, &old, 10_000).await;
+        let replace = |n: u64| {
+            let db = if n.is_multiple_of(2) { &one } else { &two };
+            db.replace_pin(old.requestid, pin(ann.id, 100 * round + n))
+        };
+        let outcomes = futures::future::join_all((1..5).map(replace)).await;
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+        for outcome in outcomes.into_iter().filter(Result::is_err) {
+            assert_eq!(refusal(outcome), PinRefusal::NotFound);
+        }
+    }
+    assert_eq!(list(&two, &ann, query(&Status::ALL)).await.count, 8);
+    assert_sound(&two).await;
+}
+
+/// Both are at it at once, as when the lease of one ends while it still works:
+/// whichever finds a pin, it counts once.
+async fn jobs_of_two_processes_do_each_pin_once(mut world: World) {
+    const PINS: u64 = 250;
+    world.settings.max_pinning = 1_000;
+    let (one, mut node, ann) = world.with_node(1 << 30).await;
+    let two = world.open().await;
+    for content in 0..PINS {
+        one.add_pin(pin(ann.id, content)).await.unwrap();
+    }
+    node.pull(&one).await;
+    world.pass(25 * HOUR);
+    node.report(&one, Vec::new()).await;
+    let mut changed = 0;
+    while changed < PINS {
+        let (first, second) = tokio::join!(one.run_jobs(), two.run_jobs());
+        let more = first.unwrap().changed + second.unwrap().changed;
+        assert!(more > 0, "{changed} of {PINS} expired");
+        changed += more;
+    }
+    assert_eq!(changed, PINS);
+    let after = [one.run_jobs().await.unwrap().changed, two.run_jobs().await.unwrap().changed];
+    assert_eq!(after, [0, 0], "nothing is left, and nothing is done again");
+    assert_eq!(list(&two, &ann, query(&[Status::Failed])).await.count, PINS);
+    assert_sound(&two).await;
+}
 
 async fn services_that_live_are_counted(world: World) {
     let (one, two) = (world.open().await, world.open().await);
@@ -53,7 +134,7 @@ async fn one_process_at_a_time_has_the_jobs(world: World) {
 
 /// The lease of the jobs ends while a slow process still works on them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_another_process_works_on_is_left_to_it() {
+async fn what_another_process_works_on_in_postgres_is_left_to_it() {
     let mut world = World::postgres().await;
     world.settings.max_pinning = 1_000;
     let (one, mut node, ann) = world.with_node(1 << 30).await;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{not_found, pair};
 use crate::db::{
     effects,
-    error::Result,
+    error::{Error, PinRefusal, Result},
     records,
     sql::{Row, values},
     tally,
@@ -128,7 +128,11 @@ pub(crate) async fn remove_account_part(tx: &mut Tx, account: AccountId) -> Resu
     let contents = contents.collect::<Result<Vec<_>>>()?;
     unit::load_contents(tx, contents.into_iter().flatten()).await?;
     for row in &rows {
-        remove(tx, account, row.uuid(0)?).await?;
+        match remove(tx, account, row.uuid(0)?).await {
+            // Another process removes the same account.
+            Ok(()) | Err(Error::Pin(PinRefusal::NotFound)) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(rows.len() as u64)
 }
