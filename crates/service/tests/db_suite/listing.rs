@@ -6,7 +6,9 @@ use std::{
 };
 
 use pinfold_core::status::Status;
-use pinfold_service::db::{Account, Database, Error, ListQuery, NameMatch, NewPin, PinRecord, Settings};
+use pinfold_service::db::{
+    Account, Database, Error, ListQuery, Location, NameMatch, NewPin, PinRecord, Settings,
+};
 
 use crate::world::*;
 
@@ -328,4 +330,36 @@ async fn exports_run_from_the_oldest(world: World) {
     let rest = db.export_pins(ann.id, first[19].created, 20).await.unwrap();
     let read: Vec<_> = first.iter().chain(&rest).map(|pin| pin.requestid).collect();
     assert_eq!(read, made.iter().map(|pin| pin.requestid).collect::<Vec<_>>());
+}
+
+/// With many names a list by a part of one goes by the index of trigrams: the
+/// server's own count of its uses is asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parts_of_names_go_by_index_on_postgres() {
+    const NAMES: i64 = 20_000;
+    let world = World::postgres().await;
+    let (db, _, ann) = world.with_node(1 << 30).await;
+    let first = db.add_pin(NewPin { name: Some("the first".into()), ..pin(ann.id, 1) }).await.unwrap();
+    world
+        .execute(&format!(
+            "INSERT INTO pin (requestid, account, content, created, seq, status, cid, name, folded, meta, origins)
+             SELECT decode(lpad(to_hex(n), 32, '0'), 'hex'), {}, {}, n, n, 0, 'bafycontent1', 'name ' || md5(n::text),
+                 'name ' || md5(n::text), '{{}}', '[]' FROM generate_series(1, {NAMES}) n",
+            ann.id, first.content
+        ))
+        .await;
+    world.execute("VACUUM ANALYZE pin").await;
+    // So often that a plan would be kept that serves any name.
+    for round in 0..20 {
+        let way = if round % 2 == 0 { NameMatch::Partial } else { NameMatch::Ipartial };
+        let filter = ListQuery { name: Some(("the firs".into(), way)), ..query(&Status::ALL) };
+        assert_eq!(list(&db, &ann, filter).await.count, 1);
+    }
+    db.close().await;
+    let Location::Postgres(url) = &world.settings.location else { unreachable!("it is PostgreSQL") };
+    let scans = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'pin_trigrams'";
+    assert!(crate::locking::counted(url, scans).await.get::<_, i64>(0) >= 40, "a page and a count each");
+    let read = "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'pin_account_created_key'";
+    let read = crate::locking::counted(url, read).await.get::<_, i64>(0);
+    assert!(read < NAMES, "{read} of the account's pins were read");
 }

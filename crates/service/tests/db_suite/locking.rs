@@ -20,7 +20,7 @@ const SHARED: u64 = 64;
 const ROUNDS: u64 = 30;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_two_transactions_wait_for_each_other() {
+async fn no_two_transactions_on_postgres_wait_for_each_other() {
     let world = World::postgres().await;
     let (one, mut node, _) = world.with_node(1 << 30).await;
     let two = world.open().await;
@@ -31,7 +31,8 @@ async fn no_two_transactions_wait_for_each_other() {
     one.close().await;
     two.close().await;
     let Location::Postgres(url) = &world.settings.location else { unreachable!("made on PostgreSQL") };
-    assert_eq!(deadlocks_and_rollbacks(url).await, (0, 0));
+    let row = counted(url, DEADLOCKS).await;
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (0, 0));
 }
 
 /// Makes the accounts. Each content belongs to two of them, so that contents in
@@ -75,7 +76,7 @@ async fn pause_and_go_on(db: &Database, node: &mut FakeNode) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_locks_several_rows_does_so_in_one_order() {
+async fn whatever_locks_rows_of_postgres_does_so_in_one_order() {
     let mut world = World::postgres().await;
     world.settings.max_pinning = 4;
     world.settings.replicas_target = 2;
@@ -104,7 +105,7 @@ async fn whatever_locks_several_rows_does_so_in_one_order() {
     one.close().await;
     two.close().await;
     let Location::Postgres(url) = &world.settings.location else { unreachable!("made on PostgreSQL") };
-    assert_eq!(deadlocks_and_rollbacks(url).await.0, 0);
+    assert_eq!(counted(url, DEADLOCKS).await.get::<_, i64>(0), 0);
 }
 
 /// Every account pins, replaces and removes what all of them share.
@@ -190,16 +191,19 @@ async fn judge(db: &Database, seed: usize) {
             db.retry(waiting.allocation.content).await.unwrap();
         }
         let mut rules: Vec<String> = (0..8).map(|n| format!("/ipfs/bafyrule{round}x{n}")).collect();
-        if seed % 2 == 0 {
+        if seed.is_multiple_of(2) {
             rules.reverse();
         }
         db.add_denylist_rules(rules).await.unwrap();
     }
 }
 
+const DEADLOCKS: &str =
+    "SELECT deadlocks, xact_rollback FROM pg_stat_database WHERE datname = current_database()";
+
 /// What the server counted in this database, once its sessions have ended and
 /// told what they counted.
-async fn deadlocks_and_rollbacks(url: &str) -> (i64, i64) {
+pub(crate) async fn counted(url: &str, sql: &str) -> tokio_postgres::Row {
     let (client, connection) = crate::cluster::connect(url).await;
     let connection = tokio::spawn(connection);
     let others = "SELECT COUNT(*) FROM pg_stat_activity
@@ -207,9 +211,8 @@ async fn deadlocks_and_rollbacks(url: &str) -> (i64, i64) {
     while client.query_one(others, &[]).await.unwrap().get::<_, i64>(0) > 0 {
         tokio::task::yield_now().await;
     }
-    let counted = "SELECT deadlocks, xact_rollback FROM pg_stat_database WHERE datname = current_database()";
-    let row = client.query_one(counted, &[]).await.unwrap();
+    let row = client.query_one(sql, &[]).await.unwrap();
     drop(client);
     connection.await.unwrap().unwrap();
-    (row.get(0), row.get(1))
+    row
 }

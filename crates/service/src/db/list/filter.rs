@@ -46,6 +46,11 @@ pub(super) async fn list(tx: &mut Tx, account: AccountId, query: &ListQuery, lim
     let Some(conditions) = conditions(tx, account, query).await? else {
         return Ok(Page { count: 0, pins: Vec::new() });
     };
+    if !tx.is_sqlite() {
+        // A plan that is kept for any text reads all pins of the account
+        // beside the index of names.
+        tx.batch("SET LOCAL plan_cache_mode = force_custom_plan").await?;
+    }
     let count = count(tx, &conditions).await?;
     if count == 0 {
         return Ok(Page { count, pins: Vec::new() });
