@@ -145,7 +145,7 @@ impl Session {
             ),
         };
         session.open = true;
-        let answers = session.client()?.simple_query(&begin).await?;
+        let answers = session.client()?.simple_query(&begin).await.map_err(limited)?;
         Ok((session, time(&answers)?))
     }
 
@@ -159,7 +159,7 @@ impl Session {
 
     async fn end(&mut self, how: &str) -> Result<()> {
         if self.open {
-            self.client()?.batch_execute(how).await?;
+            self.client()?.batch_execute(how).await.map_err(limited)?;
             self.open = false;
         }
         Ok(())
@@ -171,7 +171,7 @@ impl Session {
 
     async fn prepare(&self, sql: &str) -> Result<Statement> {
         // The statement cache is keyed by the text as it is written here.
-        Ok(self.client()?.prepare_cached(&sql::postgres(sql)).await?)
+        self.client()?.prepare_cached(&sql::postgres(sql)).await.map_err(limited)
     }
 
     pub(crate) async fn query(&self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>> {
@@ -256,12 +256,12 @@ impl Session {
             return Ok(None);
         }
         let Some(bulk) = bulk::rewrite(&sql::postgres(sql), single.params()) else { return Ok(None) };
-        Ok(Some((self.client()?.prepare_cached(&bulk.sql).await?, bulk.answer)))
+        Ok(Some((self.client()?.prepare_cached(&bulk.sql).await.map_err(limited)?, bulk.answer)))
     }
 
     /// Runs statements without parameters, outside a transaction or in it.
     pub(crate) async fn batch(&self, sql: &str) -> Result<()> {
-        Ok(self.client()?.batch_execute(sql).await?)
+        self.client()?.batch_execute(sql).await.map_err(limited)
     }
 }
 

@@ -1,8 +1,11 @@
 //! `GET /pins`: pages, cursors, counts and filters.
 
+use std::time::Duration;
+
+use pinfold_service::{api::service::router, db::Location};
 use serde_json::json;
 
-use crate::server::{ALL, Backend, Server, cid};
+use crate::server::{ALL, Backend, Server, cid, settings};
 
 crate::on_both!(
     ten_of_the_newest_by_default,
@@ -13,6 +16,7 @@ crate::on_both!(
     meta_matches_all_pairs_in_both_forms,
     bounds_are_named,
     a_removal_of_all_that_was_listed_leaves_nothing,
+    a_query_past_its_time_is_a_400,
 );
 
 async fn with_pins(on: Backend, count: u64) -> Server {
@@ -146,4 +150,42 @@ async fn a_removal_of_all_that_was_listed_leaves_nothing(on: Backend) {
     let removed = futures::future::join_all(paths.iter().map(|path| server.delete(path))).await;
     assert!(removed.iter().all(|answer| answer.status.as_u16() == 202));
     assert_eq!(server.list(&format!("status={ALL}")).await, (0, vec![]));
+}
+
+/// A name too short for the index of parts of names: all names are read.
+const SLOW: &str = "name=zz&match=partial";
+
+/// Asked of a service that gives a query hardly any time.
+async fn a_query_past_its_time_is_a_400(on: Backend) {
+    let mut server = with_pins(on, 0).await;
+    for number in 0..400 {
+        server.pin(json!({ "cid": "bafkqaaa", "name": format!("pin {number}") })).await;
+    }
+    let limit = match on {
+        // Passed at the first look at the clock, which look-ups by key end
+        // before.
+        Backend::Sqlite => Duration::ZERO,
+        Backend::Postgres => Duration::from_millis(250),
+    };
+    let hasty = server.another_database_with(|opening| opening.query_timeout = limit).await;
+    server.router = router(&settings(), hasty, server.keyring.clone()).await.unwrap();
+    let slow = format!("/pins?status={ALL}&{SLOW}");
+    let answer = match &server.location {
+        Location::Sqlite(_) => server.get(&slow).await,
+        Location::Postgres(url) => {
+            let (other, connection) = crate::cluster::connect(url).await;
+            let connection = tokio::spawn(connection);
+            other.batch_execute("BEGIN; LOCK TABLE pin IN ACCESS EXCLUSIVE MODE").await.unwrap();
+            let answer = server.get(&slow).await;
+            drop(other);
+            connection.await.unwrap().unwrap();
+            answer
+        }
+    };
+    let details = answer.failure(400, "BAD_REQUEST");
+    assert!(details.contains("time limit") && details.contains("narrow"), "{details}");
+    if on == Backend::Postgres {
+        // The connection that was used for it serves the next.
+        assert_eq!(server.list(&format!("status={ALL}&limit=1")).await.0, 400);
+    }
 }

@@ -127,12 +127,17 @@ impl Server {
 
     /// Another handle on the same data, as another process has one.
     pub(crate) async fn another_database(&self) -> Database {
-        let settings = db::Settings {
+        self.another_database_with(|_| ()).await
+    }
+
+    pub(crate) async fn another_database_with(&self, change: impl FnOnce(&mut db::Settings)) -> Database {
+        let mut settings = db::Settings {
             replicas_min: 1,
             replicas_target: 1,
             pool: 4,
             ..db::Settings::new(self.location.clone())
         };
+        change(&mut settings);
         Database::open(settings).await.unwrap()
     }
 
