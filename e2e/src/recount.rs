@@ -14,7 +14,7 @@ pub const FILE: &str = "pinfold.db";
 pub const TABLES: &[(&str, &str)] = &[
     ("account", "id, name, used, reserved, quota"),
     ("content", "id, cid, state, bytes"),
-    ("hold", "account, credit"),
+    ("hold", "account, content, credit"),
     ("holding", "account, content, pins, charged, reserved"),
     ("pin", "requestid, account, content, cid, seq, status"),
     ("tally", "account, level, bucket, queued, pinning, pinned, failed"),
@@ -42,6 +42,7 @@ pub fn recount(data: &Path, sizes: &BTreeMap<String, u64>) -> Result<()> {
     tallies(&database)?;
     holdings(&database)?;
     accounts(&database)?;
+    credits(&database)?;
     let known = contents(&database, sizes)?;
     println!("recounted {}: {known} contents of a known size", path.display());
     Ok(())
@@ -96,13 +97,11 @@ fn holdings(database: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// What an account uses is what its holdings are charged, less the credit of
-/// replacements that keep their predecessor; reserved likewise.
+/// What an account uses is what its holdings are charged; reserved likewise.
 fn accounts(database: &Connection) -> Result<()> {
     let mut rows = database.prepare(
         "SELECT name, used, reserved, quota, \
-         (SELECT coalesce(sum(charged), 0) FROM holding WHERE account = a.id) \
-         - (SELECT coalesce(sum(credit), 0) FROM hold WHERE account = a.id), \
+         (SELECT coalesce(sum(charged), 0) FROM holding WHERE account = a.id), \
          (SELECT coalesce(sum(reserved), 0) FROM holding WHERE account = a.id) FROM account a",
     )?;
     let mut rows = rows.query([])?;
@@ -113,6 +112,18 @@ fn accounts(database: &Connection) -> Result<()> {
         ensure!(used == charged, "{name} uses {used} bytes but is charged {charged}");
         ensure!(reserved == waiting, "{name} has {reserved} bytes reserved but {waiting} are waited for");
     }
+    Ok(())
+}
+
+/// What a replacement pays less is what it keeps and nobody else does.
+fn credits(database: &Connection) -> Result<()> {
+    let wrong: i64 = database.query_row(
+        "SELECT count(*) FROM hold k LEFT JOIN holding h ON h.account = k.account AND h.content = k.content \
+         WHERE k.credit <> 0 AND (h.pins IS NULL OR h.pins > 0 OR k.credit <> h.charged)",
+        [],
+        |row| row.get(0),
+    )?;
+    ensure!(wrong == 0, "{wrong} replacements have a credit that nothing pays for");
     Ok(())
 }
 
