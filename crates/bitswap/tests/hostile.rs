@@ -218,6 +218,16 @@ async fn a_peer_that_never_reads_holds_little() {
     eventually(|| node.handle.stats().serving_bytes == 0).await;
 }
 
+/// So that no disk is waited for between two messages.
+#[tokio::test]
+async fn the_next_answers_are_read_while_some_are_written() {
+    let (node, mut raw) = pair().await;
+    let cids: Vec<_> = (0..10).map(|i| node.blocks.insert(block(i, 1 << 20)).to_bytes()).collect();
+    raw.send(&raw::wants(cids)).await;
+    let _unread = raw.accept().await;
+    eventually(|| node.blocks.reads.load(std::sync::atomic::Ordering::Relaxed) == 2).await;
+}
+
 /// One origin is silent, one lies, one closes its streams all the time, and
 /// one is good.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,20 +5,18 @@
 //! fetched from the [client](crate::client) and the [server](crate::server)
 //! when their streams can take more. Nothing goes through the swarm.
 
+mod answers;
 mod hashing;
 mod inbound;
 mod upgrade;
 mod writer;
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use cid::Cid;
 use futures_timer::Delay;
 use libp2p::PeerId;
 use libp2p::swarm::handler::{
@@ -27,19 +25,18 @@ use libp2p::swarm::handler::{
 use libp2p::swarm::{
     ConnectionHandler, ConnectionHandlerEvent, ConnectionId, StreamUpgradeError, SubstreamProtocol,
 };
-use tokio::task::JoinHandle;
 
+use self::answers::Answers;
 use self::hashing::{Batch as Unhashed, Hashing};
 use self::inbound::{InboundError, Streams};
 use self::upgrade::Upgrade;
 use self::writer::{Progress, Writer};
-use crate::Blocks;
 use crate::client::Arrivals;
 use crate::link::Link;
-use crate::server::{self, Batch};
+use crate::server;
 use crate::shared::Shared;
 use crate::wire::decode::DecodeError;
-use crate::wire::{Item, Tail, Version, encode};
+use crate::wire::{Item, Tail};
 
 /// Bytes decoded before the connection may do something else.
 const BUDGET: usize = 1 << 20;
@@ -59,12 +56,6 @@ pub enum Purpose {
     Answers,
 }
 
-/// A batch whose blocks have been read.
-struct Loaded {
-    blocks: Vec<(Cid, Bytes)>,
-    presences: Vec<(Cid, bool)>,
-}
-
 /// Speaks Bitswap over one connection.
 pub struct Handler {
     link: Arc<Link>,
@@ -72,12 +63,7 @@ pub struct Handler {
     inbound: Streams,
     hashing: Hashing,
     wants: Writer,
-    answers: Writer,
-    /// The version of the stream for answers.
-    answers_version: Version,
-    loading: Option<JoinHandle<Loaded>>,
-    /// What the batch that is loaded or written weighs.
-    serving: usize,
+    answers: Answers,
     housekeeping: Option<Delay>,
 }
 
@@ -94,14 +80,11 @@ impl Handler {
         shared.client.lock().connected(link.clone(), Instant::now());
         Self {
             inbound: Streams::new(link.clone(), shared.clone()),
+            answers: Answers::new(link.clone(), shared.clone()),
             link,
             shared,
             hashing: Hashing::default(),
             wants: Writer::default(),
-            answers: Writer::default(),
-            answers_version: Version::V1_2,
-            loading: None,
-            serving: 0,
             housekeeping: None,
         }
     }
@@ -193,79 +176,12 @@ impl Handler {
         false
     }
 
-    /// Reads and writes answers; true when a stream is to be opened for them.
-    fn drive_answers(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        loop {
-            if let Some(loading) = &mut self.loading {
-                let Poll::Ready(loaded) = Pin::new(loading).poll(cx) else { return false };
-                self.loading = None;
-                match loaded {
-                    Ok(loaded) => self.answer(&loaded, now),
-                    // The runtime shuts down, or the block store panicked.
-                    Err(_) => self.served(),
-                }
-            }
-            let Poll::Ready(progress) = self.answers.poll(cx) else { return false };
-            match progress {
-                Progress::NoStream => {
-                    let mut server = self.shared.server.lock();
-                    server.leave_queue(&self.link);
-                    let wanted = self.answers.is_busy() || server.has_answers(&self.link.peer);
-                    return wanted && self.answers.request(now);
-                }
-                Progress::Idle(version) => {
-                    self.answers_version = version;
-                    let Some(batch) = self.shared.server.lock().take_batch(&self.link, version) else {
-                        return false;
-                    };
-                    self.load(batch, now);
-                }
-                Progress::Written => {
-                    self.shared.metrics.sent_messages.increment(1);
-                    self.served();
-                }
-                Progress::Closed => {}
-                Progress::GivenUp => {
-                    self.shared.server.lock().give_up(&self.link.peer);
-                    self.served();
-                }
-            }
-        }
-    }
-
-    /// Reads the blocks of a batch, on a thread that may wait for a disk.
-    fn load(&mut self, batch: Batch, now: Instant) {
-        self.serving = batch.bytes;
-        if batch.blocks.is_empty() {
-            self.answer(&Loaded { blocks: Vec::new(), presences: batch.presences }, now);
-            return;
-        }
-        let (blocks, peer) = (self.shared.blocks.clone(), self.link.peer);
-        self.loading = Some(tokio::task::spawn_blocking(move || load(&*blocks, &peer, batch)));
-    }
-
-    fn answer(&mut self, loaded: &Loaded, now: Instant) {
-        if loaded.blocks.is_empty() && loaded.presences.is_empty() {
-            self.served();
-            return;
-        }
-        let presences: &[_] = if self.answers_version.has_presences() { &loaded.presences } else { &[] };
-        let bytes: usize = loaded.blocks.iter().map(|(_, data)| data.len()).sum();
-        self.shared.metrics.sent_blocks.increment(loaded.blocks.len() as u64);
-        self.shared.metrics.sent_bytes.increment(bytes as u64);
-        self.shared.metrics.sent_presences.increment(presences.len() as u64);
-        self.answers.start(encode::response(&loaded.blocks, presences, self.answers_version), now);
-    }
-
-    /// Gives back what the batch took of the memory for answers.
-    fn served(&mut self) {
-        self.shared.server.lock().sent(std::mem::take(&mut self.serving));
-    }
-
     /// Ends what takes too long.
     fn keep_house(&mut self, cx: &mut Context<'_>, now: Instant) {
         let needed = !self.inbound.is_empty()
-            || [&self.wants, &self.answers].iter().any(|writer| writer.is_busy() || writer.is_waiting());
+            || [&self.wants, self.answers.writer()]
+                .iter()
+                .any(|writer| writer.is_busy() || writer.is_waiting());
         if !needed {
             self.housekeeping = None;
             return;
@@ -295,7 +211,7 @@ impl Handler {
 
 impl Drop for Handler {
     fn drop(&mut self) {
-        self.served();
+        self.answers.give_back();
         self.shared.server.lock().disconnected(&self.link.peer, self.link.id);
         self.shared.client.lock().disconnected(&self.link.peer, self.link.id, Instant::now());
     }
@@ -304,18 +220,6 @@ impl Drop for Handler {
 fn count((blocks, bytes): &mut (usize, usize), length: usize) {
     *blocks += 1;
     *bytes += length;
-}
-
-fn load(blocks: &dyn Blocks, peer: &PeerId, batch: Batch) -> Loaded {
-    let mut loaded = Loaded { blocks: Vec::with_capacity(batch.blocks.len()), presences: batch.presences };
-    for (cid, send_dont_have) in batch.blocks {
-        match blocks.get(peer, &cid) {
-            Some(data) => loaded.blocks.push((cid, data)),
-            None if send_dont_have => loaded.presences.push((cid, false)),
-            None => {}
-        }
-    }
-    loaded
 }
 
 fn request(purpose: Purpose) -> ConnectionHandlerEvent<Upgrade, Purpose, Infallible> {
@@ -335,7 +239,7 @@ impl ConnectionHandler for Handler {
     }
 
     fn connection_keep_alive(&self) -> bool {
-        self.serving > 0
+        self.answers.is_busy()
             || self.wants.is_busy()
             || self.shared.client.lock().needs(&self.link.peer)
             || self.shared.server.lock().has_answers(&self.link.peer)
@@ -352,7 +256,7 @@ impl ConnectionHandler for Handler {
         if self.drive_wants(cx, now) {
             return Poll::Ready(request(Purpose::Wants));
         }
-        if self.drive_answers(cx, now) {
+        if self.answers.drive(cx, now) {
             return Poll::Ready(request(Purpose::Answers));
         }
         self.keep_house(cx, now);

@@ -73,6 +73,10 @@ impl Writer {
         self.message.is_some()
     }
 
+    pub(crate) fn has_stream(&self) -> bool {
+        self.stream.is_some()
+    }
+
     /// Whether a stream is to be requested now; says so once.
     pub(crate) fn request(&mut self, now: Instant) -> bool {
         let request =
