@@ -122,6 +122,15 @@ const RECOUNTS: &[Recount] = &[
         compared: "SELECT COUNT(*) FROM hold",
     },
     Recount {
+        says: "credit of a replacement that nothing pays (account, content, successor, credit, charged)",
+        differences: "SELECT k.account, k.content, k.successor, k.credit, h.charged FROM hold k
+            JOIN pin p ON p.requestid = k.requestid
+            LEFT JOIN holding h ON h.account = k.account AND h.content = k.content
+            WHERE k.credit <> 0 AND (p.failure IS NOT NULL OR p.status = 2 OR h.pins IS NULL OR h.pins > 0
+                OR k.credit <> h.charged)",
+        compared: "SELECT COUNT(*) FROM hold",
+    },
+    Recount {
         says: "numbering of an account (account, next_seq, highest, last_created, newest)",
         differences: "SELECT a.id, a.next_seq, n.seq, a.last_created, n.created FROM account a JOIN (
                 SELECT account, MAX(seq) AS seq, MAX(created) AS created FROM pin GROUP BY account

@@ -186,7 +186,23 @@ pub(crate) async fn fail_older(
         holding.pins -= rows.len() as i64;
     }
     tx.changed(content);
+    if end_credits(tx, account, content).await? && !reprice(tx, account, content).await? {
+        return Box::pin(fail(tx, account, content, Reason::OverQuota, None)).await;
+    }
     drop_unused(tx, account, content).await
+}
+
+/// What a failed pin keeps pays for itself from then on; answers whether the
+/// account's other pins of the content now pay more for it.
+async fn end_credits(tx: &mut Tx, account: AccountId, content: i64) -> Result<bool> {
+    if tx.unit.is_no_successor(content) {
+        return Ok(false);
+    }
+    let sql =
+        "UPDATE hold SET credit = 0 WHERE successor = $1 AND account = $2 AND credit > 0 AND requestid IN
+        (SELECT requestid FROM pin WHERE content = $1 AND account = $2 AND failure IS NOT NULL)";
+    let ended = tx.execute(sql, &values![content, account]).await?;
+    Ok(ended > 0 && tx.unit.holding(account, content).is_some_and(|holding| holding.pins > 0))
 }
 
 /// Gives up a holding that no pin and no hold needs: refunds it, and lets the

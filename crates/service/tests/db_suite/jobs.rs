@@ -6,8 +6,6 @@ use pinfold_service::db::PinRefusal;
 
 use crate::world::*;
 
-const DAY: i64 = 24 * HOUR;
-
 crate::on_both!(
     a_pin_without_progress_expires,
     a_source_that_trickles_keeps_no_pin_open,

@@ -15,6 +15,8 @@ crate::on_both!(
     holds_do_not_chain,
     a_failed_replacement_keeps_until_it_is_removed,
     a_failed_replacement_hands_over_what_it_keeps,
+    a_failed_replacement_pays_for_nothing,
+    when_a_replacement_expires_other_pins_of_its_content_pay_alone,
     going_back_to_what_is_kept,
     what_is_kept_and_pinned_again_is_paid_again,
     a_refused_replacement_changes_nothing,
@@ -165,6 +167,48 @@ async fn a_failed_replacement_hands_over_what_it_keeps(world: World) {
         assert_sound(&db).await;
     }
     assert_eq!(usage(&db, &ann).await, (10_000, 0));
+}
+
+/// It fails for one account alone, and the content is held for another.
+async fn a_failed_replacement_pays_for_nothing(world: World) {
+    let (db, mut node, ann) = world.with_node(50_000).await;
+    let bob = db.create_account("bob", None).await.unwrap();
+    let old = db.add_pin(pin(ann.id, 1)).await.unwrap();
+    node.store(&db, &old, 10_000).await;
+    let new = db.replace_pin(old.requestid, pin(ann.id, 2)).await.unwrap();
+    db.add_pin(pin(bob.id, 2)).await.unwrap();
+    node.pull(&db).await;
+    node.want(&db, &new, 100_000).await;
+    assert_eq!(status(&db, &new).await, (Status::Failed, Some(Reason::OverQuota)));
+    node.say(&db, new.content, stored(30_000)).await;
+    assert_eq!(usage(&db, &ann).await, (10_000, 0));
+    let other = db.add_pin(pin(ann.id, 3)).await.unwrap();
+    let again = db.replace_pin(other.requestid, pin(ann.id, 2)).await.unwrap();
+    assert_eq!(again.status, Status::Pinned);
+    assert_eq!(usage(&db, &ann).await, (40_000, 0), "both are held");
+    assert_sound(&db).await;
+    db.delete_pin(ann.id, again.requestid).await.unwrap();
+    assert_eq!(usage(&db, &ann).await, (10_000, 0));
+    assert_sound(&db).await;
+}
+
+async fn when_a_replacement_expires_other_pins_of_its_content_pay_alone(world: World) {
+    let (db, mut node, ann) = world.with_node(50_000).await;
+    let old = db.add_pin(pin(ann.id, 1)).await.unwrap();
+    node.store(&db, &old, 10_000).await;
+    let new = db.replace_pin(old.requestid, pin(ann.id, 2)).await.unwrap();
+    node.pull(&db).await;
+    node.want(&db, &new, 30_000).await;
+    let (_, before) = usage(&db, &ann).await;
+    world.pass(DAY / 2);
+    let young = db.add_pin(pin(ann.id, 2)).await.unwrap();
+    world.pass(DAY / 2 + SECOND);
+    node.report(&db, Vec::new()).await;
+    run_jobs(&db).await;
+    assert_eq!(status(&db, &new).await, (Status::Failed, Some(Reason::Expired)));
+    assert_eq!(status(&db, &young).await.0, Status::Queued);
+    assert_eq!(usage(&db, &ann).await, (10_000, before + 10_000));
+    assert_sound(&db).await;
 }
 
 async fn going_back_to_what_is_kept(world: World) {

@@ -22,6 +22,7 @@ use uuid::Uuid;
 /// When tests begin, in milliseconds since 1970.
 pub(crate) const START: Millis = 1_800_000_000_000;
 pub(crate) const SECOND: i64 = 1_000;
+pub(crate) const DAY: i64 = 86_400 * SECOND;
 pub(crate) const HOUR: i64 = 3_600_000;
 
 pub(crate) struct World {
