@@ -1,6 +1,6 @@
 //! Rereads everything that a node holds, while it does not run.
 
-use std::path::Path;
+use std::{cell::Cell, path::Path};
 
 use pinfold_blockstore::{self as blockstore, Difference, Options, Store};
 
@@ -15,13 +15,19 @@ pub struct Checked {
 
 /// Rereads every block in a node's data folder, recomputes its multihash, and
 /// recounts references. What is damaged is noted as lost, and fetched again
-/// when the node runs.
+/// when the node runs. `told` how many blocks are reread, and of how many.
 ///
 /// # Errors
 /// When the store cannot be opened, as while the node runs.
-pub fn check(data: &Path) -> Result<Checked, blockstore::Error> {
+pub fn check(data: &Path, told: impl Fn(u64, u64)) -> Result<Checked, blockstore::Error> {
     let store = Store::open(data.join("blocks"), Options::default())?;
-    let scrubbed = store.scrub(u64::MAX, || false)?;
+    let (total, reread) = (store.usage().blocks, Cell::new(0));
+    // It is asked before each block, and each part of a list.
+    let scrubbed = store.scrub(u64::MAX, || {
+        told(reread.replace(reread.get() + 1).min(total), total);
+        false
+    })?;
+    told(total, total);
     let mut differences: Vec<String> = store.check()?.examples.iter().map(sentence).collect();
     if scrubbed.lost > 0 {
         differences

@@ -21,7 +21,7 @@ pub(crate) use self::{
         QueueCommand, RestoreArgs, TokenCommand,
     },
     node::{NetworkName, NodeArgs, NodeCommand, NodeRunArgs, Switch},
-    values::DatabaseChoice,
+    values::{DatabaseChoice, RateChoice},
 };
 use self::{
     tls::TlsArgs,
@@ -180,9 +180,11 @@ pub(crate) struct ServiceArgs {
     /// Pins that one account may have waiting
     #[arg(long, env = "PINFOLD_MAX_QUEUED", default_value_t = 100_000, value_name = "N")]
     pub(crate) max_queued: u64,
-    /// Limit each account's requests: on by itself, except in `up` without --public-url
-    #[arg(long, env = "PINFOLD_RATE_LIMITS", value_name = "on|off")]
-    pub(crate) rate_limits: Option<Switch>,
+    /// Limit requests: on by itself, except in `up` without --public-url. Figures are requests a second
+    /// and at once, of each account or client address, of all services together; by default
+    /// reads=1000/10000,writes=200/2000,address=5000/50000
+    #[arg(long, env = "PINFOLD_RATE_LIMITS", value_name = "on|off|FIGURES", value_parser = values::rate_limits)]
+    pub(crate) rate_limits: Option<RateChoice>,
     /// Denylist file in the compact format of IPIP-383; reloaded when it changes
     #[arg(long, env = "PINFOLD_DENYLIST", value_name = "FILE")]
     pub(crate) denylist: Option<PathBuf>,

@@ -7,6 +7,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt, util:
 
 use crate::{
     cli::{Global, LogFormat},
+    output::{Log, LogText},
     traces::Traces,
     usage::Usage,
 };
@@ -23,10 +24,15 @@ pub(crate) fn start(global: &Global, traces: Option<&Traces>) -> Result<()> {
         let level = &global.log_level;
         Usage(format!("--log-level {level:?} is neither a level such as info nor a filter: {error}"))
     })?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(stderr);
-    let lines = match global.log_format {
-        LogFormat::Text => lines.with_ansi(stderr().is_terminal()).with_target(false).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    let text = match global.log_format {
+        LogFormat::Text if stderr().is_terminal() => LogText::Coloured,
+        LogFormat::Text => LogText::Plain,
+        LogFormat::Json => LogText::Json,
+    };
+    let lines = tracing_subscriber::fmt::layer().with_writer(move || Log(text));
+    let lines = match text {
+        LogText::Json => lines.json().flatten_event(true).boxed(),
+        text => lines.with_ansi(text == LogText::Coloured).with_target(false).boxed(),
     };
     let traces = traces.map(Traces::layer::<Registry>);
     tracing_subscriber::registry().with(traces).with(lines.with_filter(filter)).init();

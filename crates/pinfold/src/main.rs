@@ -1,10 +1,14 @@
 //! The `pinfold` binary: commands, configuration and wiring. What the commands
 //! do lives in `pinfold-service` and `pinfold-node`.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)] // What others said is escaped in `output`.
+
 mod cli;
 mod commands;
 mod config;
 mod logging;
+mod output;
+mod progress;
 mod traces;
 mod usage;
 
@@ -17,8 +21,10 @@ use self::{traces::Traces, usage::Usage};
 fn main() -> ExitCode {
     match run() {
         Ok(code) => code,
+        // Whoever read the output has had enough of it.
+        Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("pinfold: {}", commands::printable(&whole(&error)));
+            output::say(&format!("pinfold: {}", whole(&error)));
             match error.downcast_ref::<Usage>() {
                 Some(_) => usage::STATUS.into(),
                 None => ExitCode::FAILURE,

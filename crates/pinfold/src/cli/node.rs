@@ -83,6 +83,9 @@ pub(crate) enum NodeCommand {
         /// The node's data folder
         #[arg(long, env = "PINFOLD_DATA", default_value_os_t = crate::config::default_data(), value_name = "DIR")]
         data: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 

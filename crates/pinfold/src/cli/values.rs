@@ -8,7 +8,7 @@ use clap::{
     error::{Error, ErrorKind},
     parser::ValueSource,
 };
-use pinfold_service::{TrustedProxies, db::Scope, tokens};
+use pinfold_service::{Rate, RateLimits, TrustedProxies, db::Scope, tokens};
 use std::path::PathBuf;
 use url::Url;
 
@@ -47,12 +47,42 @@ pub(crate) fn peer_id(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// What a token may do. `admin` is reserved: nothing asks for it yet.
+/// What a token may do.
 pub(crate) fn scope(text: &str) -> Result<Scope, String> {
-    match tokens::parse_scope(text) {
-        Some(scope @ (Scope::PinsRead | Scope::PinsWrite)) => Ok(scope),
-        _ => Err("the scopes are pins:read and pins:write".into()),
+    tokens::parse_scope(text).ok_or_else(|| "the scopes are pins:read and pins:write".into())
+}
+
+/// Limits of requests; none for no limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RateChoice(pub(crate) Option<RateLimits>);
+
+/// `on`, `off`, or figures that take the place of the defaults, such as
+/// `writes=50/500,address=100/1000`.
+pub(crate) fn rate_limits(text: &str) -> Result<RateChoice, String> {
+    let mut limits = RateLimits::default();
+    match text {
+        "on" | "true" => return Ok(RateChoice(Some(limits))),
+        "off" | "false" => return Ok(RateChoice(None)),
+        _ => {}
     }
+    for part in text.split(',') {
+        let (name, figures) = part.split_once('=').unwrap_or((part, ""));
+        let place = match name.trim() {
+            "reads" => &mut limits.reads,
+            "writes" => &mut limits.writes,
+            "address" => &mut limits.address,
+            _ => return Err("write on, off, or figures such as reads=1000/10000,writes=200/2000".into()),
+        };
+        *place = rate(figures).ok_or_else(|| {
+            format!("{name} is requests a second and at once, both above 0, such as {name}=200/2000")
+        })?;
+    }
+    Ok(RateChoice(Some(limits)))
+}
+
+fn rate(figures: &str) -> Option<Rate> {
+    let (per_second, burst) = figures.split_once('/')?;
+    Some(Rate { per_second: per_second.trim().parse().ok()?, burst: burst.trim().parse().ok()? })
 }
 
 /// Which database: the one that was named nearest, by a flag, then by the
@@ -143,7 +173,22 @@ mod tests {
     }
 
     #[test]
-    fn scopes_that_grant_nothing_are_refused() {
+    fn rates_are_on_off_or_figures() {
+        let choice = |text| rate_limits(text).map(|RateChoice(limits)| limits);
+        let (on, mut some) = (RateLimits::default(), RateLimits::default());
+        assert_eq!((choice("on"), choice("off")), (Ok(Some(on)), Ok(None)));
+        some.writes = rate("5/50").expect("two figures");
+        assert_eq!(choice("writes=5/50"), Ok(Some(some)));
+        some.address = rate("1/9").expect("two figures");
+        assert_eq!(choice("address=1/9, writes=5/50"), Ok(Some(some)));
+        for wrong in ["", "yes", "writes", "writes=5", "writes=0/5", "writes=5/0", "polls=1/1", "writes=1/2,"]
+        {
+            assert!(choice(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn scopes_that_nothing_asks_for_are_refused() {
         assert_eq!(scope("pins:read"), Ok(Scope::PinsRead));
         for wrong in ["admin", "nope", ""] {
             assert!(scope(wrong).is_err(), "{wrong}");

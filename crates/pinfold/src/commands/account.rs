@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use super::{data, print_table, time};
 use crate::{
     cli::{AccountCommand, DataArgs},
+    output::{print_json, say},
+    progress::Progress,
     usage::wrong_usage,
 };
 
@@ -24,11 +26,11 @@ pub(crate) async fn run(command: AccountCommand) -> Result<()> {
                 .with_context(|| format!("cannot make the account {name:?}"))?;
             data::audit(&database, "account.create", &name, quota.display().si().to_string()).await?;
             database.close().await;
-            eprintln!(
+            say(&format!(
                 "The account {:?} may store {}; `pinfold token create --account` makes its tokens.",
                 account.name,
                 quota.display().si()
-            );
+            ));
             Ok(())
         }
         AccountCommand::Ls { data, json } => list(&data, json).await,
@@ -137,7 +139,7 @@ fn row(account: &Account) -> Value {
 async fn export(data: &DataArgs, name: &str) -> Result<()> {
     let database = data.open().await?;
     let account = data::account(&database, name).await?;
-    let mut after = 0;
+    let (mut after, mut printed, mut progress) = (0, 0, Progress::beside_list());
     loop {
         let part = database.export_pins(account.id, after, PART).await?;
         for pin in &part {
@@ -150,9 +152,11 @@ async fn export(data: &DataArgs, name: &str) -> Result<()> {
                 "status": pin.status,
                 "created": time(Some(pin.created)),
             });
-            println!("{line}");
+            print_json(&line)?;
             after = pin.created;
         }
+        printed += part.len();
+        progress.step(|| format!("{printed} pins printed"));
         if part.is_empty() {
             break;
         }

@@ -13,11 +13,20 @@ use std::{
 use anyhow::{Context, Result, bail};
 use pinfold_service::db::{Database, Location};
 
-use super::{data, serve};
-use crate::cli::{BackupArgs, DataArgs, MigrateArgs, RestoreArgs};
+use super::{
+    data::{self, ACTOR},
+    serve,
+};
+use crate::{
+    cli::{BackupArgs, DataArgs, MigrateArgs, RestoreArgs},
+    output::say,
+    progress::Meter,
+};
 
 /// What a backup's name has more where the secret is.
 const SECRET: &str = ".secret";
+/// What takes long in both directions.
+const COPYING: &str = "copying the database";
 
 pub(crate) async fn backup(args: BackupArgs) -> Result<()> {
     let beside = secret_beside(&args.file);
@@ -25,17 +34,18 @@ pub(crate) async fn backup(args: BackupArgs) -> Result<()> {
         bail!("{} exists; name a file that does not", beside.display());
     }
     let database = args.data.open().await?;
-    let copied = database.backup(&args.file).await;
+    let meter = Meter::new(COPYING, "pages");
+    let copied = meter.watch(database.backup(&args.file, meter.counts())).await;
     database.close().await;
     copied.with_context(|| format!("cannot back up to {}", args.file.display()))?;
     copy_private(&args.data.secret_path(), &beside).with_context(|| {
         format!("{} holds the database, but not yet the secret of its token keys", args.file.display())
     })?;
-    eprintln!(
+    say(&format!(
         "{} holds the database, {} the secret of its token keys. Keep both, where nobody else reads them.",
         args.file.display(),
         beside.display()
-    );
+    ));
     Ok(())
 }
 
@@ -51,7 +61,8 @@ async fn restore_file(data: &DataArgs, file: &Path) -> Result<()> {
     serve::make_private_dir(&data.data)?;
     let (beside, path) = (secret_beside(file), data.secret_path());
     let placed = place_secret(&beside, &path)?;
-    if let Err(error) = Database::restore(file, &data.settings()?).await {
+    let (settings, meter) = (data.settings()?, Meter::new(COPYING, "pages"));
+    if let Err(error) = meter.watch(Database::restore(file, &settings, meter.counts())).await {
         if placed {
             // Nothing was restored that it belongs to.
             let _ = fs::remove_file(&path);
@@ -62,16 +73,14 @@ async fn restore_file(data: &DataArgs, file: &Path) -> Result<()> {
     data::audit(&database, "restore", &file.display().to_string(), String::new()).await?;
     database.close().await;
     if !path.exists() {
-        eprintln!(
+        say(&format!(
             "There is no {}: put the secret of this database at {} before it is started.",
             beside.display(),
             path.display()
-        );
+        ));
     }
-    eprintln!(
-        "Restored. Nodes keep what this older database does not know; once they all run again, \
-         `pinfold restore --confirm` lets them delete it."
-    );
+    say("Restored. Nodes keep what this older database does not know; once they all run again, \
+         `pinfold restore --confirm` lets them delete it.");
     Ok(())
 }
 
@@ -99,7 +108,9 @@ async fn confirm(data: &DataArgs) -> Result<()> {
     let released = database.release_strays().await.context("nothing is confirmed")?;
     data::audit(&database, "restore.confirm", "", format!("{released} contents")).await?;
     database.close().await;
-    eprintln!("{released} contents that the database does not know are let go by the nodes that hold them.");
+    say(&format!(
+        "{released} contents that the database does not know are let go by the nodes that hold them."
+    ));
     Ok(())
 }
 
@@ -115,16 +126,18 @@ async fn after_postgres(data: &DataArgs) -> Result<()> {
     let generation = database.begin_generation().await?;
     data::audit(&database, "restore", "PostgreSQL", format!("generation {generation}")).await?;
     database.close().await;
-    eprintln!(
+    say(&format!(
         "Generation {generation} has begun. Start the services; once all nodes run again, \
          `pinfold restore --confirm` lets them delete what this older database does not know."
-    );
+    ));
     Ok(())
 }
 
 pub(crate) async fn migrate(args: MigrateArgs) -> Result<()> {
-    let version = Database::migrate(&args.data.settings()?).await.context("cannot migrate the database")?;
-    eprintln!("The database has schema {version}.");
+    let (settings, meter) = (args.data.settings()?, Meter::new("migrating the database", "versions"));
+    let migrated = meter.watch(Database::migrate(&settings, ACTOR)).await;
+    let version = migrated.context("cannot migrate the database")?;
+    say(&format!("The database has schema {version}."));
     Ok(())
 }
 

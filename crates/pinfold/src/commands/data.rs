@@ -18,7 +18,7 @@ const DATABASE_FILE: &str = "pinfold.db";
 /// The secret that seals the token keys in a data folder.
 const SECRET_FILE: &str = "secret";
 /// What the audit table calls the command line.
-const ACTOR: &str = "command line";
+pub(super) const ACTOR: &str = "command line";
 
 impl DataArgs {
     /// Where the database is.
@@ -87,8 +87,7 @@ pub(crate) async fn account(database: &Database, name: &str) -> Result<Account> 
 
 /// Writes what an operator did into the audit table.
 pub(crate) async fn audit(database: &Database, action: &str, subject: &str, detail: String) -> Result<()> {
-    let deed =
-        Deed { id: 0, at: 0, actor: ACTOR.into(), action: action.into(), subject: subject.into(), detail };
+    let deed = Deed::now(ACTOR, action, subject, &detail);
     database.record_deed(deed).await.context("cannot write the audit table")
 }
 

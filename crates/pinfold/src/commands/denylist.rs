@@ -9,7 +9,7 @@ use pinfold_service::db::Database;
 use serde_json::{Value, json};
 
 use super::{data::audit, print_table};
-use crate::cli::DenylistCommand;
+use crate::{cli::DenylistCommand, output::say};
 
 /// Rules written or read at once.
 const PART: u32 = 1_000;
@@ -53,7 +53,7 @@ async fn add(database: &Database, action: &str, new: Vec<String>) -> Result<()> 
     let subject = if let [rule] = &new[..] { rule.clone() } else { format!("{} rules", new.len()) };
     audit(database, action, &subject, format!("{added} of them new")).await?;
     database.close().await;
-    eprintln!("{added} rules added; every service on the database applies them within seconds");
+    say(&format!("{added} rules added; every service on the database applies them within seconds"));
     Ok(())
 }
 

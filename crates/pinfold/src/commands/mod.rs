@@ -11,13 +11,16 @@ mod serve;
 mod token;
 mod up;
 
-use std::{borrow::Cow, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::CommandFactory;
 use serde_json::Value;
 
-use crate::cli::{Cli, Command};
+use crate::{
+    cli::{Cli, Command},
+    output::{print, print_pretty_json, printable},
+};
 
 /// The account that `up` makes on its first start.
 pub(crate) const DEFAULT_ACCOUNT: &str = "default";
@@ -49,17 +52,6 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Text from outside, made safe for a terminal: control characters are
-/// written as their escapes.
-pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    let unsafe_char = |c: char| c.is_control() && c != '\n';
-    if !text.contains(unsafe_char) {
-        return text.into();
-    }
-    let escaped = |c: char| if unsafe_char(c) { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(escaped).collect::<String>().into()
-}
-
 /// Milliseconds since 1970 as RFC 3339 text.
 fn time(millis: Option<i64>) -> Option<String> {
     millis.and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok()).map(|time| time.to_string())
@@ -68,13 +60,12 @@ fn time(millis: Option<i64>) -> Option<String> {
 /// Prints rows: as one JSON array, or as columns under their names.
 fn print_table(columns: &[&str], rows: &[Value], as_json: bool) -> Result<()> {
     if as_json {
-        println!("{}", serde_json::to_string_pretty(rows)?);
-        return Ok(());
+        return print_pretty_json(&rows);
     }
-    println!("{}", columns.join("\t"));
+    print(&columns.join("\t"))?;
     for row in rows {
         let cells: Vec<String> = columns.iter().map(|column| cell(&row[*column])).collect();
-        println!("{}", cells.join("\t"));
+        print(&cells.join("\t"))?;
     }
     Ok(())
 }
@@ -82,18 +73,7 @@ fn print_table(columns: &[&str], rows: &[Value], as_json: bool) -> Result<()> {
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
-        Value::String(text) => printable(text).replace('\n', " "),
+        Value::String(text) => printable(text).into_owned(),
         other => other.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn control_characters_never_reach_the_terminal() {
-        assert_eq!(printable("a\u{1b}[31mb\u{9b}"), "a\\u{1b}[31mb\\u{9b}");
-        assert_eq!(printable("zwölf\nCIDs"), "zwölf\nCIDs");
     }
 }

@@ -13,9 +13,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use super::printable;
 use crate::{
     cli::{PinArgs, PinCommand},
+    output::{print, print_json, printable},
+    progress::Progress,
     usage::wrong_usage,
 };
 
@@ -27,6 +28,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 const PAGE: usize = 1_000;
 /// The longest answer read: a page of 1,000 pins with all that they may hold.
 const MAX_ANSWER: usize = 256 << 20;
+/// Characters of a refusal that are shown: the specification has sentences there.
+const MAX_SAID: usize = 1_000;
 
 pub(crate) async fn run(args: PinArgs) -> Result<ExitCode> {
     let endpoint = Endpoint::new(&args)?;
@@ -139,17 +142,21 @@ impl Endpoint {
     }
 
     async fn wait(&self, mut pin: Pin) -> Result<Pin> {
-        let mut shown = String::new();
-        while !matches!(pin.status.as_str(), "pinned" | "failed") {
+        let (mut shown, mut progress) = (String::new(), Progress::new());
+        loop {
             let line = format!("{} {}", pin.status, pin.details);
-            if line != shown {
-                eprintln!("{}", printable(&line));
-                shown = line;
+            if pin.status != shown {
+                progress.turn(line.trim_end());
+                shown.clone_from(&pin.status);
+            } else {
+                progress.step(|| line);
+            }
+            if matches!(pin.status.as_str(), "pinned" | "failed") {
+                return Ok(pin);
             }
             tokio::time::sleep(POLL).await;
             pin = self.get(&pin.requestid).await?;
         }
-        Ok(pin)
     }
 
     async fn list(
@@ -188,7 +195,7 @@ async fn import(endpoint: &Endpoint, file: &Path, json: bool) -> Result<ExitCode
     } else {
         Box::new(std::fs::File::open(file).with_context(|| format!("cannot open {}", file.display()))?)
     };
-    let mut failed = 0_u64;
+    let (mut pinned, mut failed, mut progress) = (0_u64, 0_u64, Progress::beside_list());
     for (number, line) in BufReader::new(reader).lines().enumerate() {
         let line = line.with_context(|| format!("cannot read line {} of {}", number + 1, file.display()))?;
         let (cid, name) = line.trim().split_once(char::is_whitespace).unwrap_or((line.trim(), ""));
@@ -197,12 +204,16 @@ async fn import(endpoint: &Endpoint, file: &Path, json: bool) -> Result<ExitCode
         }
         let name = Some(name.trim()).filter(|name| !name.is_empty());
         match endpoint.add(cid, name, &[]).await {
-            Ok(pin) => print_pin(&pin, json)?,
+            Ok(pin) => {
+                pinned += 1;
+                print_pin(&pin, json)?;
+            }
             Err(error) => {
                 failed += 1;
-                eprintln!("line {}: {}", number + 1, printable(&format!("{error:#}")));
+                progress.note(&format!("line {}: {error:#}", number + 1));
             }
         }
+        progress.step(|| format!("{pinned} accepted, {failed} refused"));
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -230,16 +241,17 @@ async fn execute(client: &Client, request: reqwest::Request) -> Result<Value> {
 
 fn failure(status: StatusCode, body: &[u8]) -> String {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    let text = |pointer| body.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let text = |pointer| {
+        let text = body.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        printable(&text.chars().take(MAX_SAID).collect::<String>()).into_owned()
+    };
     format!("{status}: {} {}", text("/error/reason"), text("/error/details"))
 }
 
 fn print_pin(pin: &Pin, json: bool) -> Result<()> {
     if json {
-        println!("{}", serde_json::to_string(&pin.raw)?);
-    } else {
-        let fields = [&pin.requestid, &pin.status, &pin.cid, &pin.name, &pin.details];
-        println!("{}", fields.map(|field| printable(field).replace('\n', " ")).join("\t").trim_end());
+        return print_json(&pin.raw);
     }
-    Ok(())
+    let fields = [&pin.requestid, &pin.status, &pin.cid, &pin.name, &pin.details];
+    print(fields.map(|field| printable(field)).join("\t").trim_end())
 }

@@ -5,7 +5,7 @@ use pinfold_service::db::{Database, QueueEntry};
 use serde_json::{Value, json};
 
 use super::{data, print_table, time};
-use crate::cli::QueueCommand;
+use crate::{cli::QueueCommand, output::say};
 
 /// Entries read at once.
 const PART: u32 = 1_000;
@@ -38,7 +38,7 @@ pub(crate) async fn run(command: QueueCommand) -> Result<()> {
             let subject = cid.as_deref().unwrap_or("all");
             data::audit(&database, "queue.retry", subject, format!("{} contents", wanted.len())).await?;
             database.close().await;
-            eprintln!("{} contents are tried again now", wanted.len());
+            say(&format!("{} contents are tried again now", wanted.len()));
             Ok(())
         }
     }

@@ -10,15 +10,21 @@ use std::{
 use anyhow::{Context, Result};
 use pinfold_service::{
     RateLimits, Service, Tls, TrustedProxies,
-    db::{self, Database},
-    tokens::{Keyring, Secret, TokenRequest},
+    db::{self, Database, Deed},
+    tokens::{self, Keyring, Secret, TokenRequest},
 };
+use sd_notify::NotifyState;
 
 use super::DEFAULT_ACCOUNT;
-use crate::cli::{DataArgs, Replicas, ServiceArgs};
+use crate::{
+    cli::{DataArgs, RateChoice, Replicas, ServiceArgs},
+    output::print,
+};
 
 /// What the first token is called.
 const FIRST_TOKEN: &str = "first";
+/// What the audit table calls the start that made it.
+const FIRST_START: &str = "first start";
 
 /// A service with the database that it runs on.
 pub(crate) struct Running {
@@ -63,7 +69,12 @@ impl Running {
         }
         let account = match self.database.account_by_name(DEFAULT_ACCOUNT).await? {
             Some(account) => account,
-            None => self.database.create_account(DEFAULT_ACCOUNT, None).await?,
+            None => {
+                let account = self.database.create_account(DEFAULT_ACCOUNT, None).await?;
+                let deed = Deed::now(FIRST_START, "account.create", DEFAULT_ACCOUNT, "");
+                self.database.record_deed(deed).await?;
+                account
+            }
         };
         let request = TokenRequest {
             account: account.id,
@@ -71,7 +82,8 @@ impl Running {
             scopes: vec![db::Scope::PinsRead, db::Scope::PinsWrite],
             expires: None,
         };
-        Ok(Some(pinfold_service::tokens::issue(&self.database, &self.keyring, request).await?.text))
+        let issued = tokens::issue(&self.database, &self.keyring, request, FIRST_START).await?;
+        Ok(Some(issued.text))
     }
 
     /// Whether nobody has ever used a token.
@@ -113,8 +125,10 @@ fn service_settings(data: &DataArgs, args: &ServiceArgs, mode: Mode) -> Result<p
         settings.node_api = Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0));
     }
     settings.trusted_proxies = TrustedProxies::parse(&args.trusted_proxy)?;
-    let limited = args.rate_limits.map_or(!mode.private, crate::cli::Switch::is_on);
-    settings.rate_limits = limited.then(RateLimits::default);
+    settings.rate_limits = match args.rate_limits {
+        Some(RateChoice(limits)) => limits,
+        None => (!mode.private).then(RateLimits::default),
+    };
     settings.operator_nodes = mode.own_nodes;
     for peer in &args.operator_node {
         settings.operator_nodes.push(pinfold_node::peer_key(peer).context("in --operator-node")?);
@@ -151,9 +165,16 @@ pub(crate) fn make_private_dir(path: &Path) -> Result<()> {
 
 /// Says that everything listens: to people, and to systemd where it asked.
 pub(crate) fn ready(lines: &[String]) {
-    println!("{}", lines.join("\n"));
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        tracing::warn!(%error, "systemd could not be told that all is ready");
+    if let Err(error) = print(&lines.join("\n")) {
+        tracing::warn!(error = format!("{error:#}"), "nobody reads the addresses");
+    }
+    tell_manager(NotifyState::Ready);
+}
+
+/// Tells systemd, where it asked.
+fn tell_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd could not be told how this process is");
     }
 }
 
@@ -173,6 +194,7 @@ pub(crate) async fn stop_signal() -> Result<()> {
     let mut signals = Signals::listen()?;
     signals.next().await?;
     tracing::info!("stopping; a second signal stops at once");
+    tell_manager(NotifyState::Stopping);
     tokio::spawn(async move {
         if signals.next().await.is_ok() {
             std::process::exit(1);

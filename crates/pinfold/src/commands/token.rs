@@ -10,8 +10,14 @@ use pinfold_service::{
 };
 use serde_json::{Value, json};
 
-use super::{data, print_table, time};
-use crate::cli::{DataArgs, TokenCommand};
+use super::{
+    data::{self, ACTOR},
+    print_table, time,
+};
+use crate::{
+    cli::{DataArgs, TokenCommand},
+    output::{print, say},
+};
 
 pub(crate) async fn run(command: TokenCommand) -> Result<()> {
     match command {
@@ -21,10 +27,10 @@ pub(crate) async fn run(command: TokenCommand) -> Result<()> {
         TokenCommand::Ls { data, account, json } => list(&data, account.as_deref(), json).await,
         TokenCommand::Revoke { data, id } => {
             let database = data.open().await?;
-            database.revoke_token(id, None).await.with_context(|| format!("cannot revoke the token {id}"))?;
-            data::audit(&database, "token.revoke", &id.to_string(), String::new()).await?;
+            let revoked = database.revoke_token(id, None, ACTOR).await;
+            revoked.with_context(|| format!("cannot revoke the token {id}"))?;
             database.close().await;
-            eprintln!("The token {id} is revoked: its next request is refused.");
+            say(&format!("The token {id} is revoked: its next request is refused."));
             Ok(())
         }
         TokenCommand::Rotate { data, lost_secret } => rotate(&data, lost_secret).await,
@@ -43,15 +49,13 @@ async fn create(
     let account = data::account(&database, account).await?;
     let expires = expires.map(|time| Timestamp::now() + time).map(Timestamp::as_millisecond);
     let request = TokenRequest { account: account.id, name, scopes, expires };
-    let issued = tokens::issue(&database, &keyring, request).await.context("cannot make the token")?;
-    data::audit(&database, "token.create", &issued.token.id.to_string(), account.name.clone()).await?;
+    let issued = tokens::issue(&database, &keyring, request, ACTOR).await.context("cannot make the token")?;
     database.close().await;
-    eprintln!(
+    say(&format!(
         "A token of the account {:?}, shown this once. Its id, to revoke it: {}",
         account.name, issued.token.id
-    );
-    println!("{}", issued.text);
-    Ok(())
+    ));
+    print(&issued.text)
 }
 
 async fn rotate(data: &DataArgs, lost_secret: bool) -> Result<()> {
@@ -60,11 +64,11 @@ async fn rotate(data: &DataArgs, lost_secret: bool) -> Result<()> {
         let secret = Secret::read_or_make(&data.secret_path())?;
         Keyring::begin_anew(database.clone(), secret).await?;
         data::audit(&database, "token.rotate", "lost secret", String::new()).await?;
-        eprintln!("Every token has ended. Start the services again, and make new tokens.");
+        say("Every token has ended. Start the services again, and make new tokens.");
     } else {
         data.keyring(&database).await?.rotate().await?;
         data::audit(&database, "token.rotate", "", String::new()).await?;
-        eprintln!("New tokens are signed with a new key; those of the older ones stay valid until revoked.");
+        say("New tokens are signed with a new key; those of the older ones stay valid until revoked.");
     }
     database.close().await;
     Ok(())

@@ -4,11 +4,14 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result};
 use pinfold_node::{Node, identity::Identity};
+use serde_json::json;
 use url::Url;
 
 use super::serve::{self, Mode, Running};
 use crate::{
     cli::{NetworkName, NodeArgs, NodeCommand, NodeRunArgs, ServiceCommand, UpArgs},
+    output::{print, print_json},
+    progress::Meter,
     usage::wrong_usage,
 };
 
@@ -92,10 +95,10 @@ pub(crate) async fn service(args: ServiceCommand) -> Result<()> {
 pub(crate) async fn node(command: NodeCommand) -> Result<()> {
     match command {
         NodeCommand::Run(args) => run(*args).await,
-        NodeCommand::Id { data } => {
+        NodeCommand::Id { data, json } => {
             serve::make_private_dir(&data)?;
-            println!("{}", Identity::load_or_create(&data)?.keypair.public().to_peer_id());
-            Ok(())
+            let peer = Identity::load_or_create(&data)?.keypair.public().to_peer_id().to_string();
+            if json { print_json(&json!({ "peer_id": peer })) } else { print(&peer) }
         }
     }
 }
@@ -181,7 +184,10 @@ pub(crate) fn has_node(data: &Path) -> bool {
 pub(crate) async fn check_blocks(data: &Path) -> Result<Blocks> {
     let dir = data.join(NODE_DIR);
     let dir = if dir.exists() { dir } else { data.to_owned() };
-    let checked = tokio::task::spawn_blocking(move || pinfold_node::check(&dir)).await?;
-    let checked = checked.context("cannot check the block store; is `pinfold up` running on it?")?;
+    let meter = Meter::new("rereading the blocks", "blocks");
+    let counts = meter.counts();
+    let reread = tokio::task::spawn_blocking(move || pinfold_node::check(&dir, counts));
+    let checked =
+        meter.watch(reread).await?.context("cannot check the block store; is `pinfold up` running on it?")?;
     Ok(Blocks { blocks: checked.blocks, differences: checked.differences })
 }

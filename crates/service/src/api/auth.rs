@@ -40,6 +40,11 @@ impl Caller {
         app.limits.charge(self.account, cost)
     }
 
+    /// What the audit table calls it.
+    pub(crate) fn actor(&self) -> String {
+        format!("token {}", self.token)
+    }
+
     /// Charges a request that any valid token may make.
     ///
     /// # Errors

@@ -49,7 +49,7 @@ use super::{
         (name = "operation", description = "For load balancers"),
     ),
     security(("accessToken" = [])),
-    modifiers(&AccessToken, &MetaAsJson, &Refusals),
+    modifiers(&AccessToken, &MetaAsJson, &DistinctItems, &Refusals),
 )]
 struct Document;
 
@@ -87,6 +87,42 @@ impl Modify for MetaAsJson {
     }
 }
 
+/// Lists whose items differ from each other, which the derives cannot say.
+struct DistinctItems;
+
+/// Lists in schemas, and those in the query of `GET /pins`.
+const DISTINCT: [(&str, &str); 4] =
+    [("PinStatus", "delegates"), ("PinResults", "results"), ("Pin", "origins"), ("PinInput", "origins")];
+const DISTINCT_IN_QUERY: [&str; 2] = ["cid", "status"];
+
+impl Modify for DistinctItems {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        for (schema, property) in DISTINCT {
+            let schema = document.components.as_mut().and_then(|all| all.schemas.get_mut(schema));
+            if let Some(RefOr::T(Schema::Object(object))) = schema
+                && let Some(list) = object.properties.get_mut(property)
+            {
+                make_distinct(list);
+            }
+        }
+        let list = document.paths.paths.get_mut("/pins").and_then(|path| path.get.as_mut());
+        for parameter in list.and_then(|list| list.parameters.as_mut()).into_iter().flatten() {
+            if let RefOr::T(parameter) = parameter
+                && DISTINCT_IN_QUERY.contains(&parameter.name.as_str())
+                && let Some(list) = &mut parameter.schema
+            {
+                make_distinct(list);
+            }
+        }
+    }
+}
+
+fn make_distinct(schema: &mut RefOr<Schema>) {
+    if let RefOr::T(Schema::Array(list)) = schema {
+        list.unique_items = true;
+    }
+}
+
 /// The query of `GET /pins`; read by hand in `query`, described here.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -114,7 +150,8 @@ pub(crate) struct ListParameters {
     #[param(value_type = i32, format = Int32, minimum = 1, maximum = 1000, default = 10, required = false)]
     limit: Option<i32>,
     /// Only pins with all of these pairs: a JSON object with text values. The
-    /// form `meta[key]=value` is read as well.
+    /// form `meta[key]=value` is read as well. Keys and values have at most
+    /// 16,384 bytes in all; a query has at most 1,100 parameters.
     meta: Option<String>,
 }
 

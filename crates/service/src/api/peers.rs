@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use axum::http::Uri;
 use multiaddr::{Multiaddr, PeerId, Protocol, multihash::Multihash};
+use pinfold_core::address::{Class, class};
 
 /// Bytes of one address of a node.
 const MAX_ADDRESS: usize = 512;
@@ -54,6 +55,20 @@ pub(crate) fn gateway_address(url: &str) -> Option<String> {
     let at_root = matches!(url.path(), "" | "/") && url.query().is_none();
     let address = format!("/{kind}/{bare}/tcp/{port}/{scheme}");
     (at_root && address.parse::<Multiaddr>().is_ok()).then_some(address)
+}
+
+/// Whether there are origins, and all of them are addresses that are dialled
+/// only where private ones may be.
+pub(crate) fn are_private(origins: &[String]) -> bool {
+    let is_private = |origin: &String| {
+        let address: Option<Multiaddr> = origin.parse().ok();
+        match address.as_ref().and_then(|address| address.iter().next()) {
+            Some(Protocol::Ip4(ip)) => class(ip.into()) != Class::Public,
+            Some(Protocol::Ip6(ip)) => class(ip.into()) != Class::Public,
+            _ => false,
+        }
+    };
+    !origins.is_empty() && origins.iter().all(is_private)
 }
 
 fn parse_own(address: &str, key: &[u8; 32]) -> Option<Multiaddr> {

@@ -25,7 +25,7 @@ pub(crate) const MAX_META: usize = 1_000;
 /// and sent with every list, a thousand pins a page.
 pub(crate) const MAX_META_BYTES: usize = 16 << 10;
 
-/// A request to pin.
+/// A request to pin, of at most 262,144 bytes.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct PinInput {
     /// The root of the DAG to hold, a CID in any version and base.
@@ -35,11 +35,13 @@ pub(crate) struct PinInput {
     #[serde(default)]
     #[schema(max_length = 255, nullable = false)]
     pub(crate) name: Option<String>,
-    /// Multiaddrs of peers that have the DAG. More than 20 are cut off.
+    /// Multiaddrs of peers that have the DAG. Those that are repeated or have
+    /// more than 1,024 bytes are left out, more than 20 are cut off.
     #[serde(default)]
     #[schema(max_items = 20, nullable = false)]
     pub(crate) origins: Option<Vec<String>>,
-    /// Text by key, kept with the pin; pins can be listed by it.
+    /// Text by key, kept with the pin; pins can be listed by it. At most 1,000
+    /// keys, and 16,384 bytes in all keys and values.
     #[serde(default)]
     #[schema(nullable = false)]
     pub(crate) meta: Option<BTreeMap<String, String>>,

@@ -37,7 +37,7 @@ pub(crate) async fn list(
     let page = app.database.list(caller.account, query).await?;
     let lacking = page.pins.iter().any(|pin| pin.delegates.is_empty());
     let known = if lacking { app.known_delegates().await } else { [].into() };
-    Ok(Json(PinResults::new(page, &known)))
+    Ok(Json(PinResults::new(page, &known, app.allow_private_addresses)))
 }
 
 /// Pins a CID.
@@ -137,5 +137,5 @@ async fn accepted(app: &App, record: PinRecord) -> Response {
 pub(crate) async fn shown(app: &App, record: PinRecord) -> PinStatus {
     let lacking = record.delegates.is_empty();
     let known = if lacking { app.known_delegates().await } else { [].into() };
-    PinStatus::new(record, &known)
+    PinStatus::new(record, &known, app.allow_private_addresses)
 }

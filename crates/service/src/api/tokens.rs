@@ -118,7 +118,7 @@ pub(crate) async fn create(
             format!("the account has {MAX_TOKENS} valid tokens; revoke some of them").into(),
         ));
     }
-    let issued = tokens::issue(&app.database, app.verifier.keyring(), request).await?;
+    let issued = tokens::issue(&app.database, app.verifier.keyring(), request, &caller.actor()).await?;
     let answer = NewTokenStatus { token: issued.text, status: TokenStatus::new(issued.token) };
     Ok((StatusCode::CREATED, Json(answer)).into_response())
 }
@@ -135,7 +135,7 @@ pub(crate) async fn revoke(
     TokenId(id): TokenId,
 ) -> Result<StatusCode, ApiError> {
     caller.may(&app, Scope::PinsWrite, Cost::Write)?;
-    app.database.revoke_token(id, Some(caller.account)).await?;
+    app.database.revoke_token(id, Some(caller.account), &caller.actor()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -184,7 +184,7 @@ fn distinct(scopes: Vec<Scope>) -> Vec<Scope> {
 
 fn scope(word: &str, caller: &Caller) -> Result<Scope, ApiError> {
     let scope = tokens::parse_scope(word)
-        .ok_or_else(|| ApiError::bad("scopes is a list of pins:read, pins:write, admin"))?;
+        .ok_or_else(|| ApiError::bad("scopes is a list of pins:read and pins:write"))?;
     if caller.scopes.contains(&scope) {
         return Ok(scope);
     }

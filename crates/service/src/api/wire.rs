@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use pinfold_core::status::{self, Progress, Status};
+use pinfold_core::status::{self, Progress, Reason, Status};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::time;
+use super::{peers, time};
 use crate::db::{Page, PinInfo, PinRecord};
 
 /// A page of pins.
@@ -38,7 +38,7 @@ pub(crate) struct PinStatus {
     /// What was asked for.
     pub(crate) pin: Pin,
     /// Multiaddrs of the nodes that receive the data.
-    #[schema(max_items = 20)]
+    #[schema(min_items = 1, max_items = 20)]
     pub(crate) delegates: Vec<String>,
     /// More about the status, all of it text.
     #[schema(required = false)]
@@ -79,14 +79,24 @@ pub(crate) struct Pin {
     pub(crate) meta: BTreeMap<String, String>,
 }
 
+/// What the owner of a pin can do whose origins are in the owner's network.
+const NOT_DIALLED: &str = "The origins it names are private addresses, which this service does not dial: pin it \
+    again with public ones, or connect the node that has it to one of the delegates.";
+
 /// The most delegates of a pin: each one that cannot be reached costs the
 /// user of a client the time of a failed dial.
 const MAX_DELEGATES: usize = 3;
 
 impl PinStatus {
     /// A record as clients see it. `known_delegates` stands in where the
-    /// record names none.
-    pub(crate) fn new(record: PinRecord, known_delegates: &[String]) -> Self {
+    /// record names none; `private` says whether private addresses are dialled.
+    pub(crate) fn new(mut record: PinRecord, known_delegates: &[String], private: bool) -> Self {
+        if !private
+            && record.info.reason == Some(Reason::OriginUnreachable)
+            && peers::are_private(&record.origins)
+        {
+            record.info.detail.get_or_insert_with(|| NOT_DIALLED.to_owned());
+        }
         let info = info(record.status, &record.info);
         let mut delegates = record.delegates;
         if delegates.is_empty() {
@@ -114,9 +124,10 @@ impl PinStatus {
 
 impl PinResults {
     /// A page as clients see it.
-    pub(crate) fn new(page: Page, known_delegates: &[String]) -> Self {
+    pub(crate) fn new(page: Page, known_delegates: &[String], private: bool) -> Self {
         let count = i32::try_from(page.count).unwrap_or(i32::MAX);
-        let results = page.pins.into_iter().map(|pin| PinStatus::new(pin, known_delegates)).collect();
+        let results = page.pins.into_iter().map(|pin| PinStatus::new(pin, known_delegates, private));
+        let results = results.collect();
         Self { count, results }
     }
 }
@@ -169,8 +180,6 @@ fn details(status: Status, facts: &PinInfo, next_attempt: Option<&str>) -> Strin
 
 #[cfg(test)]
 mod tests {
-    use pinfold_core::status::Reason;
-
     use super::*;
 
     fn record(status: Status, info: PinInfo) -> PinRecord {
@@ -191,7 +200,7 @@ mod tests {
 
     #[test]
     fn what_is_empty_is_left_out_except_delegates() {
-        let status = PinStatus::new(record(Status::Queued, PinInfo::default()), &[]);
+        let status = PinStatus::new(record(Status::Queued, PinInfo::default()), &[], true);
         let json = serde_json::to_value(status).unwrap();
         assert_eq!(json["pin"], serde_json::json!({ "cid": "bafkqaaa" }));
         assert_eq!(json["delegates"], serde_json::json!([]));
@@ -214,7 +223,7 @@ mod tests {
             queued_ahead: Some(4),
             quota: None,
         };
-        let status = PinStatus::new(record(Status::Pinning, facts), &[]);
+        let status = PinStatus::new(record(Status::Pinning, facts), &[], true);
         let json = serde_json::to_value(&status.info).unwrap();
         let pairs = json.as_object().unwrap();
         assert!(pairs.values().all(serde_json::Value::is_string), "{json}");
@@ -228,15 +237,30 @@ mod tests {
     fn three_delegates_and_those_known_where_there_are_none() {
         let known: Vec<String> = (0..5).map(|n| format!("/ip4/203.0.113.{n}/tcp/1/p2p/x")).collect();
         let mut pin = record(Status::Pinned, PinInfo::default());
-        assert_eq!(PinStatus::new(pin.clone(), &known).delegates, known[..3]);
+        assert_eq!(PinStatus::new(pin.clone(), &known, true).delegates, known[..3]);
         pin.delegates = vec!["/own".to_owned()];
-        assert_eq!(PinStatus::new(pin, &known).delegates, ["/own"]);
+        assert_eq!(PinStatus::new(pin, &known, true).delegates, ["/own"]);
+    }
+
+    #[test]
+    fn origins_that_are_not_dialled_are_told() {
+        let told = |origins: &[&str], private| {
+            let facts = PinInfo { reason: Some(Reason::OriginUnreachable), ..PinInfo::default() };
+            let mut pin = record(Status::Pinning, facts);
+            pin.origins = origins.iter().map(|&origin| origin.to_owned()).collect();
+            PinStatus::new(pin, &[], private).info["status_details"].contains("private addresses")
+        };
+        let (home, world) = ("/ip4/192.168.1.2/tcp/4001", "/ip4/11.0.0.1/udp/4001/quic-v1");
+        assert!(told(&[home, "/ip6/::1/tcp/1"], false));
+        assert!(!told(&[home], true), "they are dialled");
+        assert!(!told(&[home, world], false) && !told(&[], false));
+        assert!(!told(&[home, "/dns4/a.example/tcp/1"], false), "nobody knows yet");
     }
 
     #[test]
     fn a_count_stays_within_31_bits() {
         let page = Page { count: u64::MAX, pins: Vec::new() };
-        let json = serde_json::to_value(PinResults::new(page, &[])).unwrap();
+        let json = serde_json::to_value(PinResults::new(page, &[], true)).unwrap();
         assert_eq!(json, serde_json::json!({ "count": i32::MAX, "results": [] }));
     }
 }

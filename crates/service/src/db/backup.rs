@@ -13,7 +13,10 @@ use std::{
     sync::Arc,
 };
 
-use rusqlite::{OpenFlags, backup::Backup};
+use rusqlite::{
+    OpenFlags,
+    backup::{Backup, StepResult},
+};
 
 use super::{
     engine::open_writer,
@@ -24,6 +27,9 @@ use super::{
 
 const NOT_SQLITE: &str = "PostgreSQL is backed up and restored with its own tools (pg_dump or pg_basebackup); \
     after a restore, run `pinfold restore --after-postgres` before any service starts";
+
+/// Pages copied between two words about it: some MiB.
+const STEP: i32 = 1_024;
 
 fn sqlite_file(settings: &Settings) -> Result<&Path> {
     match &settings.location {
@@ -37,13 +43,33 @@ fn failed(what: &str, file: &Path) -> impl FnOnce(std::io::Error) -> Error {
     move |source| Error::File { what, source }
 }
 
+/// Told how many pages are copied, and of how many.
+type Told<'a> = &'a (dyn Fn(u64, u64) + Send);
+
 /// Copies the database into `to`, which must not exist.
-pub(crate) fn backup(settings: &Settings, to: &Path) -> Result<()> {
-    copy(sqlite_file(settings)?, to)
+pub(crate) fn backup(settings: &Settings, to: &Path, told: Told<'_>) -> Result<()> {
+    copy(sqlite_file(settings)?, to, told)
 }
 
 /// Puts a backup where `settings` say, where no database is yet.
-pub(crate) async fn restore(from: &Path, settings: &Arc<Settings>) -> Result<()> {
+pub(crate) async fn restore(
+    from: &Path,
+    settings: &Arc<Settings>,
+    told: impl Fn(u64, u64) + Send + 'static,
+) -> Result<()> {
+    let part = {
+        let (from, settings) = (from.to_owned(), Arc::clone(settings));
+        let copied = tokio::task::spawn_blocking(move || copy_beside(&from, &settings, &told));
+        copied.await.map_err(|_| Error::Closed)??
+    };
+    begin_generation(&part, settings).await?;
+    let place = sqlite_file(settings)?;
+    fs::rename(&part, place).map_err(failed("renaming to", place))?;
+    sync_directory(place)
+}
+
+/// Copies a sound backup to beside where it belongs.
+fn copy_beside(from: &Path, settings: &Settings, told: Told<'_>) -> Result<PathBuf> {
     let place = sqlite_file(settings)?;
     if place.exists() && !is_empty(place)? {
         return Err(Error::Invalid(format!(
@@ -59,10 +85,8 @@ pub(crate) async fn restore(from: &Path, settings: &Arc<Settings>) -> Result<()>
     check_integrity(from)?;
     let part = beside(place, ".restoring");
     let _ = fs::remove_file(&part);
-    copy(from, &part)?;
-    begin_generation(&part, settings).await?;
-    fs::rename(&part, place).map_err(failed("renaming to", place))?;
-    sync_directory(place)
+    copy(from, &part, told)?;
+    Ok(part)
 }
 
 /// Marks the copy as restored before it gets its name: a database under its
@@ -102,13 +126,13 @@ fn check_integrity(file: &Path) -> Result<()> {
     }
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
+fn copy(from: &Path, to: &Path, told: Told<'_>) -> Result<()> {
     if to.exists() {
         return Err(Error::Invalid(format!("{} exists; name a file that does not", to.display())));
     }
     let part = beside(to, ".part");
     create_private(&part)?;
-    copy_pages(from, &part).inspect_err(|_| {
+    copy_pages(from, &part, told).inspect_err(|_| {
         let _ = fs::remove_file(&part);
     })?;
     File::open(&part).and_then(|file| file.sync_all()).map_err(failed("writing", &part))?;
@@ -116,14 +140,21 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     sync_directory(to)
 }
 
-/// Copies every page in one step: the snapshot is that of one moment, and
-/// writers do not wait for it.
-fn copy_pages(from: &Path, to: &Path) -> Result<()> {
+/// Copies every page inside one read transaction: the snapshot is that of one
+/// moment, and writers do not wait for it.
+fn copy_pages(from: &Path, to: &Path, told: Told<'_>) -> Result<()> {
     let source = read_only(from)?;
+    // A transaction sees nothing before its first read.
+    source.execute_batch("BEGIN; SELECT COUNT(*) FROM sqlite_schema")?;
     let mut target = rusqlite::Connection::open(to)?;
     let copying = Backup::new(&source, &mut target)?;
-    while copying.step(-1)? != rusqlite::backup::StepResult::Done {
-        std::thread::yield_now();
+    loop {
+        let step = copying.step(STEP)?;
+        let (pages, left) = (copying.progress().pagecount, copying.progress().remaining);
+        told(u64::try_from(pages - left).unwrap_or(0), u64::try_from(pages).unwrap_or(0));
+        if step == StepResult::Done {
+            break;
+        }
     }
     drop(copying);
     // One file, without a log beside it.

@@ -147,11 +147,13 @@ const RECOUNTS: &[Recount] = &[
     },
 ];
 
-/// Recounts everything.
-pub(crate) async fn check(tx: &mut Tx) -> Result<CheckReport> {
+/// Recounts everything; `told` how many of the recounts are done, and of how
+/// many.
+pub(crate) async fn check(tx: &mut Tx, told: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<CheckReport> {
     tx.allow(TIME).await?;
     let mut report = CheckReport::default();
-    for recount in RECOUNTS {
+    for (recount, done) in RECOUNTS.iter().zip(0_u64..) {
+        told(done, RECOUNTS.len() as u64);
         let limit = MAX_NAMED - report.differences.len();
         let sql = format!("{} LIMIT {limit}", recount.differences);
         for row in tx.query(&sql, &[]).await? {
@@ -160,6 +162,7 @@ pub(crate) async fn check(tx: &mut Tx) -> Result<CheckReport> {
         let compared = tx.first(recount.compared, &[]).await?;
         report.compared += compared.map_or(Ok(0), |row| row.count(0))?;
     }
+    told(RECOUNTS.len() as u64, RECOUNTS.len() as u64);
     Ok(report)
 }
 

@@ -146,6 +146,9 @@ async fn turns(engine: Arc<Engine>, stop: CancellationToken) {
     }
 }
 
+/// What the audit table calls a service that migrates when it starts.
+const ON_START: &str = "service";
+
 impl Database {
     /// Opens the database, creating it where it does not exist, and migrates the
     /// schema when [`Settings::migrate`] says so.
@@ -161,7 +164,7 @@ impl Database {
             )));
         }
         let settings = Arc::new(settings);
-        let schema = schema::prepare(&settings, settings.migrate).await?;
+        let schema = schema::prepare(&settings, settings.migrate.then_some(ON_START)).await?;
         let engine = Arc::new(Engine::open(Arc::clone(&settings)).await?);
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -171,9 +174,9 @@ impl Database {
     }
 
     /// Migrates the schema to this version's and returns its number. Safe to run
-    /// from several processes at once.
-    pub async fn migrate(settings: &Settings) -> Result<i64> {
-        schema::prepare(&Arc::new(settings.clone()), true).await
+    /// from several processes at once. The audit table says that `actor` did it.
+    pub async fn migrate(settings: &Settings, actor: &str) -> Result<i64> {
+        schema::prepare(&Arc::new(settings.clone()), Some(actor)).await
     }
 
     /// Waits until what was accepted is committed and closes the connections.
@@ -185,25 +188,31 @@ impl Database {
         self.engine.close().await;
     }
 
-    /// Copies the database into a new file while it is in use (SQLite).
+    /// Copies the database into a new file while it is in use (SQLite); `told`
+    /// how many of its pages are copied, and of how many.
     ///
     /// # Errors
     /// When the file exists, cannot be written, or the database is PostgreSQL,
     /// which has its own tools.
-    pub async fn backup(&self, file: &Path) -> Result<()> {
+    pub async fn backup(&self, file: &Path, told: impl Fn(u64, u64) + Send + 'static) -> Result<()> {
         let (settings, file) = (Arc::clone(&self.settings), file.to_owned());
-        let copied = tokio::task::spawn_blocking(move || backup::backup(&settings, &file));
+        let copied = tokio::task::spawn_blocking(move || backup::backup(&settings, &file, &told));
         copied.await.map_err(|_| Error::Closed)?
     }
 
     /// Puts a backup in the place of the database, which must not be open or must
-    /// not exist, with a new generation.
+    /// not exist, with a new generation; `told` how many pages are copied, and of
+    /// how many.
     ///
     /// # Errors
     /// When the place is taken by a database that is not empty, or the backup is
     /// damaged or of a newer schema.
-    pub async fn restore(backup: &Path, settings: &Settings) -> Result<()> {
-        backup::restore(backup, &Arc::new(settings.clone())).await
+    pub async fn restore(
+        backup: &Path,
+        settings: &Settings,
+        told: impl Fn(u64, u64) + Send + 'static,
+    ) -> Result<()> {
+        backup::restore(backup, &Arc::new(settings.clone()), told).await
     }
 
     /// Begins a new generation, after PostgreSQL was restored with its own tools;
@@ -235,7 +244,21 @@ impl Database {
     /// Recounts everything that is stored twice and says what differs. Shares no
     /// SQL with what writes.
     pub async fn check(&self) -> Result<CheckReport> {
-        self.engine.read(move |tx| Box::pin(check::check(tx))).await
+        self.check_telling(|_, _| ()).await
+    }
+
+    /// The same; `told` how many of the recounts are done, and of how many.
+    pub async fn check_telling(
+        &self,
+        told: impl Fn(u64, u64) + Send + Sync + 'static,
+    ) -> Result<CheckReport> {
+        let told: Arc<dyn Fn(u64, u64) + Send + Sync> = Arc::new(told);
+        self.engine
+            .read(move |tx| {
+                let told = Arc::clone(&told);
+                Box::pin(async move { check::check(tx, &*told).await })
+            })
+            .await
     }
 
     /// Whether this process may serve.

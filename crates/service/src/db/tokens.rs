@@ -3,10 +3,11 @@
 use uuid::Uuid;
 
 use super::{
-    error::{AccountRefusal, Error, Result},
+    error::{AccountRefusal, Result},
+    operator,
     sql::{Row, values},
     tx::Tx,
-    types::{Access, AccountId, Millis, Scope, Token},
+    types::{Access, AccountId, Deed, Millis, Scope, Token},
 };
 
 /// How often the last use of a token is written, in ms.
@@ -23,7 +24,8 @@ fn read(row: &Row) -> Result<Token> {
         id: row.uuid(0)?,
         account: row.int(1)?,
         name: row.text(2)?.to_owned(),
-        scopes: row.text(3)?.split_whitespace().map(scope).collect::<Result<_>>()?,
+        // A newer version's scope means nothing here, and grants nothing.
+        scopes: row.text(3)?.split_whitespace().filter_map(scope).collect(),
         hash: row.bytes32(4)?,
         created: row.int(5)?,
         expires: row.opt_int(6)?,
@@ -32,27 +34,26 @@ fn read(row: &Row) -> Result<Token> {
     })
 }
 
-fn scope(word: &str) -> Result<Scope> {
-    Ok(match word {
-        "pins:read" => Scope::PinsRead,
-        "pins:write" => Scope::PinsWrite,
-        "admin" => Scope::Admin,
-        _ => return Err(Error::Corrupt(format!("the scope {word:?}"))),
-    })
+fn scope(word: &str) -> Option<Scope> {
+    match word {
+        "pins:read" => Some(Scope::PinsRead),
+        "pins:write" => Some(Scope::PinsWrite),
+        _ => None,
+    }
 }
 
 fn word(scope: Scope) -> &'static str {
     match scope {
         Scope::PinsRead => "pins:read",
         Scope::PinsWrite => "pins:write",
-        Scope::Admin => "admin",
     }
 }
 
-/// Stores a token.
-pub(crate) async fn create(tx: &mut Tx, token: &Token) -> Result<Token> {
-    let exists = "SELECT 1 FROM account WHERE id = $1 AND removing = 0 FOR UPDATE";
-    tx.first(exists, &values![token.account]).await?.ok_or(AccountRefusal::NotFound)?;
+/// Stores a token, and who made it.
+pub(crate) async fn create(tx: &mut Tx, token: &Token, actor: &str) -> Result<Token> {
+    let exists = "SELECT name FROM account WHERE id = $1 AND removing = 0 FOR UPDATE";
+    let account = tx.first(exists, &values![token.account]).await?.ok_or(AccountRefusal::NotFound)?;
+    operator::record_deed(tx, &Deed::now(actor, "token.create", token.id, account.text(0)?)).await?;
     let scopes: Vec<&str> = token.scopes.iter().copied().map(word).collect();
     let created = tx.now();
     let sql = "INSERT INTO token (id, account, name, scopes, hash, created, expires)
@@ -80,15 +81,17 @@ pub(crate) async fn some(tx: &mut Tx, account: Option<AccountId>) -> Result<Vec<
     rows.iter().map(read).collect()
 }
 
-/// Revokes a token; of one account where that is given.
-pub(crate) async fn revoke(tx: &mut Tx, id: Uuid, account: Option<AccountId>) -> Result<()> {
-    let sql = "UPDATE token SET revoked = COALESCE(revoked, $2)
-        WHERE id = $1 AND account = COALESCE($3, account)";
+/// Revokes a token, of one account where that is given, and notes who did.
+pub(crate) async fn revoke(tx: &mut Tx, id: Uuid, account: Option<AccountId>, actor: &str) -> Result<()> {
+    let sql = "UPDATE token SET revoked = $2
+        WHERE id = $1 AND account = COALESCE($3, account) AND revoked IS NULL";
     let parameters = values![id, tx.now(), account];
-    match tx.execute(sql, &parameters).await? {
-        0 => Err(AccountRefusal::NoSuchToken.into()),
-        _ => Ok(()),
+    if tx.execute(sql, &parameters).await? > 0 {
+        return operator::record_deed(tx, &Deed::now(actor, "token.revoke", id, "")).await;
     }
+    let exists = "SELECT 1 FROM token WHERE id = $1 AND account = COALESCE($2, account)";
+    tx.first(exists, &values![id, account]).await?.ok_or(AccountRefusal::NoSuchToken)?;
+    Ok(())
 }
 
 /// What a `jti` resolves to.

@@ -1,6 +1,6 @@
 //! What goes into the database and comes out of it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Display};
 
 use pinfold_core::status::{Reason, Status};
 use pinfold_node_api::{AllocationId, ManifestSummary, PeerHint};
@@ -156,8 +156,6 @@ pub enum Scope {
     PinsRead,
     /// `POST` and `DELETE /pins…`.
     PinsWrite,
-    /// Everything of the operator.
-    Admin,
 }
 
 /// A token, without the token.
@@ -329,7 +327,7 @@ pub struct Deed {
     pub id: i64,
     /// When; set by the database when it is recorded.
     pub at: Millis,
-    /// Who: a token's id, or the command line.
+    /// Who: a token as `token ID`, the command line, or a service's start.
     pub actor: String,
     /// What, such as `account.quota`.
     pub action: String,
@@ -337,6 +335,15 @@ pub struct Deed {
     pub subject: String,
     /// With which values.
     pub detail: String,
+}
+
+impl Deed {
+    /// A deed of this moment, as it is handed to the database.
+    #[must_use]
+    pub fn now(actor: &str, action: &str, subject: impl Display, detail: &str) -> Self {
+        let (actor, action, detail) = (actor.to_owned(), action.to_owned(), detail.to_owned());
+        Self { id: 0, at: 0, actor, action, subject: subject.to_string(), detail }
+    }
 }
 
 /// A content that somebody pins, as the denylist is matched against it.

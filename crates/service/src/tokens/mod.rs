@@ -45,11 +45,17 @@ pub struct Issued {
     pub token: Token,
 }
 
-/// Makes a token and stores what is kept of it.
+/// Makes a token and stores what is kept of it, with `actor` as who did it in
+/// the audit table.
 ///
 /// # Errors
 /// When there is no such account, or the database fails.
-pub async fn issue(database: &Database, keyring: &Keyring, request: TokenRequest) -> db::Result<Issued> {
+pub async fn issue(
+    database: &Database,
+    keyring: &Keyring,
+    request: TokenRequest,
+    actor: &str,
+) -> db::Result<Issued> {
     let id = Uuid::now_v7();
     let claims = jws::Claims {
         jti: id,
@@ -70,7 +76,7 @@ pub async fn issue(database: &Database, keyring: &Keyring, request: TokenRequest
         last_used: None,
         revoked: None,
     };
-    Ok(Issued { token: database.create_token(token).await?, text })
+    Ok(Issued { token: database.create_token(token, actor).await?, text })
 }
 
 /// The word of a scope, as tokens and commands name it.
@@ -79,12 +85,11 @@ pub fn scope_word(scope: Scope) -> &'static str {
     match scope {
         Scope::PinsRead => "pins:read",
         Scope::PinsWrite => "pins:write",
-        Scope::Admin => "admin",
     }
 }
 
 /// The scope with this word.
 #[must_use]
 pub fn parse_scope(word: &str) -> Option<Scope> {
-    [Scope::PinsRead, Scope::PinsWrite, Scope::Admin].into_iter().find(|scope| scope_word(*scope) == word)
+    [Scope::PinsRead, Scope::PinsWrite].into_iter().find(|scope| scope_word(*scope) == word)
 }

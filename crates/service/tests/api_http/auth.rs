@@ -105,7 +105,7 @@ async fn a_revoked_token_is_refused_on_the_next_request(on: Backend) {
     let server = Server::start(on).await;
     assert_eq!(server.get("/pins").await.status.as_u16(), 200);
     let id = server.database.tokens(Some(server.account.id)).await.unwrap()[0].id;
-    server.database.revoke_token(id, None).await.unwrap();
+    server.database.revoke_token(id, None, "test").await.unwrap();
     assert!(server.get("/pins").await.failure(401, "UNAUTHORIZED").contains("revoked"));
 }
 
@@ -119,7 +119,7 @@ async fn an_expired_token_is_refused(on: Backend) {
             scopes: vec![Scope::PinsRead],
             expires: Some(expires),
         };
-        let token = tokens::issue(&server.database, &server.keyring, request).await.unwrap().text;
+        let token = tokens::issue(&server.database, &server.keyring, request, "test").await.unwrap().text;
         let answer = with_authorization(&server, Some(&format!("Bearer {token}"))).await;
         assert_eq!(answer.status.as_u16(), status, "{answer:?}");
     }
@@ -144,7 +144,7 @@ async fn rotation_leaves_tokens_valid_and_another_process_learns_the_new_key(on:
         scopes: vec![Scope::PinsRead],
         expires: None,
     };
-    let new = tokens::issue(&server.database, &elsewhere, request).await.unwrap().text;
+    let new = tokens::issue(&server.database, &elsewhere, request, "test").await.unwrap().text;
     assert_ne!(new.split('.').next(), server.token.split('.').next(), "signed by the new key");
     server.keyring.reload().await.unwrap();
     let answer = with_authorization(&server, Some(&format!("Bearer {new}"))).await;

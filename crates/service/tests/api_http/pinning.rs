@@ -1,5 +1,7 @@
 //! The five operations of the specification.
 
+use std::collections::BTreeMap;
+
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
@@ -94,8 +96,15 @@ async fn origins_never_fail_a_request(on: Backend) {
     let many: Vec<String> = (0..30).map(|n| format!("/ip4/10.0.0.{n}/tcp/1")).collect();
     let pin = server.pin(json!({ "cid": cid(1), "origins": many })).await;
     assert_eq!(pin["pin"]["origins"], json!(many[..20]));
-    let pin = server.pin(json!({ "cid": cid(1), "origins": ["nonsense", "/webrtc-direct"] })).await;
+    let long = format!("/dns4/{}/tcp/1", "a".repeat(1_024));
+    let odd = ["nonsense", "/webrtc-direct", "nonsense", &long];
+    let pin = server.pin(json!({ "cid": cid(1), "origins": odd })).await;
     assert_eq!(pin["pin"]["origins"], json!(["nonsense", "/webrtc-direct"]));
+}
+
+/// So many pairs of metadata.
+fn keys(count: usize) -> BTreeMap<String, &'static str> {
+    (0..count).map(|key| (key.to_string(), "")).collect()
 }
 
 async fn bodies_out_of_bounds_name_the_bound(on: Backend) {
@@ -107,6 +116,8 @@ async fn bodies_out_of_bounds_name_the_bound(on: Backend) {
         (json!({ "cid": cid(1), "name": "n".repeat(256) }), "255"),
         (json!({ "cid": cid(1), "name": "a\u{0}" }), "U+0000"),
         (json!({ "cid": cid(1), "meta": { "a": 1 } }), "string"),
+        (json!({ "cid": cid(1), "meta": { "k": "v".repeat(16_384) } }), "16384 bytes"),
+        (json!({ "cid": cid(1), "meta": keys(1_001) }), "1000 keys"),
         (json!({ "cid": "bafzaajaiaejcbtdgb6ztmayhqgbqbeqwq7a" }), "cid"),
         (json!([]), "body"),
     ] {
@@ -201,9 +212,12 @@ async fn a_full_account_is_told_what_to_do(on: Backend) {
 
 async fn without_any_node_a_pin_waits_for_the_operator(on: Backend) {
     let server = Server::without_nodes(on, settings()).await;
-    let answer = server.post("/pins", &json!({ "cid": cid(1) })).await;
-    answer.failure(503, "SERVICE_UNAVAILABLE");
-    assert!(answer.header("retry-after").parse::<u64>().unwrap() > 0);
+    // Even one that is pinned by itself: an answer names one delegate or more.
+    for cid in [cid(1), "bafkqaaa".to_owned()] {
+        let answer = server.post("/pins", &json!({ "cid": cid })).await;
+        answer.failure(503, "SERVICE_UNAVAILABLE");
+        assert!(answer.header("retry-after").parse::<u64>().unwrap() > 0);
+    }
 }
 
 async fn another_accounts_pin_answers_as_a_missing_one(on: Backend) {

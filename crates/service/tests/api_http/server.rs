@@ -144,7 +144,7 @@ impl Server {
     pub(crate) async fn token_for(&self, account: i64, scopes: &[Scope]) -> String {
         let request =
             TokenRequest { account, name: "test".to_owned(), scopes: scopes.to_vec(), expires: None };
-        tokens::issue(&self.database, &self.keyring, request).await.unwrap().text
+        tokens::issue(&self.database, &self.keyring, request, "test").await.unwrap().text
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {

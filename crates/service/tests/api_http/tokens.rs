@@ -1,6 +1,6 @@
 //! `/api/v1/account` and `/api/v1/tokens`.
 
-use pinfold_service::db::Scope;
+use pinfold_service::db::{Deed, Scope};
 use serde_json::json;
 
 use crate::server::{Backend, Server};
@@ -42,15 +42,25 @@ async fn a_token_is_made_used_listed_and_revoked(on: Backend) {
     assert_eq!(server.delete(&path).await.status.as_u16(), 204);
     let laptop = Server { token: made["token"].as_str().unwrap().to_owned(), ..server };
     laptop.get("/pins").await.failure(401, "UNAUTHORIZED");
+    let by_token = |deed: &Deed| deed.actor.starts_with("token ");
+    let deeds: Vec<_> =
+        laptop.database.deeds(i64::MAX, 10).await.unwrap().into_iter().filter(by_token).collect();
+    let done: Vec<_> = deeds.iter().map(|deed| (deed.action.as_str(), deed.subject.as_str())).collect();
+    let id = made["id"].as_str().unwrap();
+    assert_eq!(done, [("token.revoke", id), ("token.create", id)]);
 }
 
 async fn a_token_never_gives_more_than_it_has(on: Backend) {
     let server = Server::start(on).await;
-    server
-        .post("/api/v1/tokens", &json!({ "name": "x", "scopes": ["admin"] }))
-        .await
-        .failure(403, "FORBIDDEN");
+    let main = server.token.clone();
+    let token = server.token_for(server.account.id, &[Scope::PinsWrite]).await;
+    let writer = Server { token, ..server };
+    let wider = json!({ "name": "x", "scopes": ["pins:read"] });
+    let refused = writer.post("/api/v1/tokens", &wider).await;
+    assert!(refused.failure(403, "FORBIDDEN").contains("lacks pins:read"));
+    let server = Server { token: main, ..writer };
     for (body, word) in [
+        (json!({ "name": "x", "scopes": ["admin"] }), "pins:read and pins:write"),
         (json!({}), "name"),
         (json!({ "name": "" }), "1 to 255"),
         (json!({ "name": "x", "scopes": ["all"] }), "pins:read"),

@@ -79,24 +79,31 @@ async fn tokens_are_revoked_at_once(world: World) {
     let db = world.open().await;
     let other = world.open().await;
     let ann = db.create_account("ann", None).await.unwrap();
-    let made = db.create_token(token(ann.id)).await.unwrap();
+    let made = db.create_token(token(ann.id), "test").await.unwrap();
     assert_eq!(made.created, START);
-    assert_eq!(refused(db.create_token(token(77)).await), AccountRefusal::NotFound);
+    assert_eq!(refused(db.create_token(token(77), "test").await), AccountRefusal::NotFound);
     let access = other.access(made.id).await.unwrap().unwrap();
     assert_eq!((access.token.scopes.clone(), access.token.hash), (made.scopes.clone(), made.hash));
     assert!(!access.account_disabled);
     db.set_account_disabled(ann.id, true).await.unwrap();
     assert!(other.access(made.id).await.unwrap().unwrap().account_disabled);
     assert_eq!(db.access(Uuid::now_v7()).await.unwrap(), None);
-    let foreign = db.revoke_token(made.id, Some(ann.id + 1)).await;
+    let foreign = db.revoke_token(made.id, Some(ann.id + 1), "mallory").await;
     assert_eq!(refused(foreign), AccountRefusal::NoSuchToken);
-    db.revoke_token(made.id, Some(ann.id)).await.unwrap();
+    db.revoke_token(made.id, Some(ann.id), "ann").await.unwrap();
     assert_eq!(other.access(made.id).await.unwrap().unwrap().token.revoked, Some(START));
     world.pass(HOUR);
-    db.revoke_token(made.id, None).await.unwrap();
+    db.revoke_token(made.id, None, "late").await.unwrap();
     let listed = db.tokens(Some(ann.id)).await.unwrap();
     assert_eq!((listed.len(), listed[0].revoked), (1, Some(START)));
-    assert_eq!(db.tokens(None).await.unwrap(), listed);
+    // Its use may be noted at any time.
+    let of_all = db.tokens(None).await.unwrap();
+    assert_eq!((of_all.len(), of_all[0].id), (1, made.id));
+    let id = made.id.to_string();
+    let deeds = db.deeds(i64::MAX, 2).await.unwrap();
+    let told = |at: usize| [&deeds[at].actor, &deeds[at].action, &deeds[at].subject, &deeds[at].detail];
+    assert_eq!(told(0), ["ann", "token.revoke", &id, ""], "what changed nothing is no deed");
+    assert_eq!(told(1), ["test", "token.create", &id, "ann"]);
     world.pass(100 * 24 * HOUR);
     run_jobs(&db).await;
     assert!(db.tokens(None).await.unwrap().is_empty(), "kept for a named time");
@@ -126,8 +133,10 @@ async fn deeds_are_listed_newest_first(world: World) {
         db.record_deed(deed).await.unwrap();
     }
     let deeds = db.deeds(i64::MAX, 10).await.unwrap();
-    assert_eq!(deeds.iter().map(|deed| deed.subject.as_str()).collect::<Vec<_>>(), ["bob", "ann"]);
-    assert_eq!(db.deeds(deeds[0].id, 10).await.unwrap().len(), 1);
+    let subjects: Vec<_> = deeds.iter().map(|deed| deed.subject.as_str()).collect();
+    assert_eq!(subjects, ["bob", "ann", "schema 1"]);
+    assert_eq!((deeds[2].actor.as_str(), deeds[2].action.as_str()), ("service", "migrate"));
+    assert_eq!(db.deeds(deeds[0].id, 10).await.unwrap().len(), 2);
 }
 
 async fn single_facts_are_made_once(world: World) {

@@ -1,5 +1,7 @@
 //! Opening, migrating, backing up, restoring.
 
+use std::sync::{Arc, Mutex};
+
 use pinfold_core::status::Status;
 use pinfold_node_api::{AllocationId, Inventory};
 use pinfold_service::db::{Database, Error, Location, Settings};
@@ -14,20 +16,27 @@ async fn a_backup_restores_to_a_new_generation() {
     let (db, mut node, ann) = world.with_node(1 << 30).await;
     let kept = db.add_pin(pin(ann.id, 1)).await.unwrap();
     node.store(&db, &kept, 5_000).await;
-    db.backup(&file).await.unwrap();
-    assert!(matches!(db.backup(&file).await, Err(Error::Invalid(_))), "a backup is never written over");
+    let told = Arc::new(Mutex::new((0, 0)));
+    let tell = Arc::clone(&told);
+    db.backup(&file, move |done, total| *tell.lock().unwrap() = (done, total)).await.unwrap();
+    let (copied, pages) = *told.lock().unwrap();
+    assert!(copied == pages && pages > 10, "{copied} of {pages} pages");
+    assert!(
+        matches!(db.backup(&file, |_, _| ()).await, Err(Error::Invalid(_))),
+        "a backup is never written over"
+    );
     let later = db.add_pin(pin(ann.id, 2)).await.unwrap();
     node.store(&db, &later, 5_000).await;
     let lost = node.assignments[&later.content].allocation;
     let same = node.assignments[&kept.content].allocation;
-    let occupied = Database::restore(&file, &world.settings).await;
+    let occupied = Database::restore(&file, &world.settings, |_, _| ()).await;
     assert!(matches!(occupied, Err(Error::Invalid(_))), "a database is never written over");
     db.close().await;
     assert!(matches!(db.add_pin(pin(ann.id, 3)).await, Err(Error::Closed)));
 
     let place = folder.path().join("restored.db");
     let settings = Settings { location: Location::Sqlite(place), ..world.settings.clone() };
-    Database::restore(&file, &settings).await.unwrap();
+    Database::restore(&file, &settings, |_, _| ()).await.unwrap();
     let db = Database::open(settings).await.unwrap();
     assert_eq!(db.database_generation().await.unwrap(), 2);
     assert_eq!(status(&db, &kept).await.0, Status::Pinned);
@@ -51,11 +60,11 @@ async fn damaged_and_foreign_files_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("backup");
     std::fs::write(&file, b"not a database, but long enough to be read as one").unwrap();
-    assert!(Database::restore(&file, &world.settings).await.is_err());
-    assert!(Database::restore(&folder.path().join("missing"), &world.settings).await.is_err());
+    assert!(Database::restore(&file, &world.settings, |_, _| ()).await.is_err());
+    assert!(Database::restore(&folder.path().join("missing"), &world.settings, |_, _| ()).await.is_err());
     let empty = folder.path().join("empty");
     rusqlite::Connection::open(&empty).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
-    assert!(matches!(Database::restore(&empty, &world.settings).await, Err(Error::Schema(_))));
+    assert!(matches!(Database::restore(&empty, &world.settings, |_, _| ()).await, Err(Error::Schema(_))));
     world.open().await.close().await;
 }
 
@@ -93,10 +102,10 @@ async fn restored(world: &World, folder: &std::path::Path) -> Settings {
         Location::Sqlite(_) => {
             let (file, place) = (folder.join("backup"), folder.join("restored.db"));
             let db = world.open().await;
-            db.backup(&file).await.unwrap();
+            db.backup(&file, |_, _| ()).await.unwrap();
             db.close().await;
             let settings = Settings { location: Location::Sqlite(place), ..world.settings.clone() };
-            Database::restore(&file, &settings).await.unwrap();
+            Database::restore(&file, &settings, |_, _| ()).await.unwrap();
             settings
         }
         Location::Postgres(url) => {
@@ -164,7 +173,7 @@ async fn a_restored_database_lets_go_what_the_operator_confirms(world: World) {
 async fn a_schema_is_migrated_once_and_a_newer_one_refused(world: World) {
     let unmigrated = Settings { migrate: false, ..world.settings.clone() };
     assert!(matches!(Database::open(unmigrated.clone()).await, Err(Error::Schema(_))));
-    let racing = (0..3).map(|_| Database::migrate(&world.settings));
+    let racing = (0..3).map(|_| Database::migrate(&world.settings, "test"));
     for outcome in futures::future::join_all(racing).await {
         assert_eq!(outcome.unwrap(), 1);
     }
@@ -176,7 +185,7 @@ async fn a_schema_is_migrated_once_and_a_newer_one_refused(world: World) {
     Database::open(unmigrated.clone()).await.unwrap().close().await;
     set_version(&world, 3).await;
     assert!(matches!(Database::open(unmigrated).await, Err(Error::Schema(_))));
-    assert!(matches!(Database::migrate(&world.settings).await, Err(Error::Schema(_))));
+    assert!(matches!(Database::migrate(&world.settings, "test").await, Err(Error::Schema(_))));
 }
 
 async fn set_version(world: &World, version: i64) {

@@ -100,8 +100,7 @@ async fn the_1001st_pin_of_a_root_is_refused(world: World) {
 }
 
 async fn an_inline_pin_is_pinned_at_once(world: World) {
-    let db = world.open().await;
-    let ann = db.create_account("ann", Some(0)).await.unwrap();
+    let (db, _node, ann) = world.with_node(0).await;
     let mut new = pin(ann.id, 1);
     new.inline = true;
     let made = db.add_pin(new).await.unwrap();
@@ -116,7 +115,10 @@ async fn an_inline_pin_is_pinned_at_once(world: World) {
 async fn without_a_node_nothing_is_accepted(world: World) {
     let db = world.open().await;
     let ann = db.create_account("ann", None).await.unwrap();
-    assert_eq!(refusal(db.add_pin(pin(ann.id, 1)).await), PinRefusal::NoNode);
+    for inline in [false, true] {
+        let new = NewPin { inline, ..pin(ann.id, 1) };
+        assert_eq!(refusal(db.add_pin(new).await), PinRefusal::NoNode);
+    }
     assert_eq!(list(&db, &ann, query(&Status::ALL)).await.count, 0);
     assert!(db.held_contents(0, 10).await.unwrap().is_empty());
 }

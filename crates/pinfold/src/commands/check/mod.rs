@@ -14,8 +14,11 @@ use anyhow::{Context, Result};
 use pinfold_service::db::{CheckReport, Database};
 use serde_json::{Value, json};
 
-use super::printable;
-use crate::cli::{CheckArgs, DataArgs};
+use crate::{
+    cli::{CheckArgs, DataArgs},
+    output::{print, print_json, printable, say},
+    progress::Meter,
+};
 
 /// How something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +84,7 @@ pub(crate) async fn check(args: CheckArgs) -> Result<ExitCode> {
     let blocks = store(&args, &mut findings).await;
     findings.section("reachability");
     reach::check(&args.up, &mut findings).await;
-    print(&args, &findings, &counted, blocks);
+    show(&args, &findings, &counted, blocks)?;
     Ok(if findings.wrong() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -124,7 +127,9 @@ async fn counted(data: &DataArgs, database: &Database, findings: &mut Findings) 
             format!("the clock is {behind} s behind the nodes' last heartbeats; set it, pins are refused until then"),
         );
     }
-    let report = database.check().await.context("cannot recount the database")?;
+    let meter = Meter::new("recounting the database", "recounts");
+    let recount = meter.watch(database.check_telling(meter.counts()));
+    let report = recount.await.context("cannot recount the database")?;
     for difference in &report.differences {
         findings.add(
             Level::Wrong,
@@ -169,7 +174,7 @@ async fn store(args: &CheckArgs, findings: &mut Findings) -> u64 {
     }
 }
 
-fn print(args: &CheckArgs, findings: &Findings, counted: &Counted, blocks: u64) {
+fn show(args: &CheckArgs, findings: &Findings, counted: &Counted, blocks: u64) -> Result<()> {
     if args.json {
         let row = |finding: &Finding| json!({ "section": finding.section, "level": finding.level.word(), "what": finding.what });
         let all: Vec<Value> = findings.all.iter().map(row).collect();
@@ -186,11 +191,12 @@ fn print(args: &CheckArgs, findings: &Findings, counted: &Counted, blocks: u64) 
             "blocks": blocks,
             "strays": counted.strays,
         });
-        println!("{summary}");
-        return;
+        return print_json(&summary);
     }
     for finding in &findings.all {
-        println!("{:<5}  {:<13}  {}", finding.level.word(), finding.section, printable(&finding.what));
+        let what = printable(&finding.what);
+        print(&format!("{:<5}  {:<13}  {what}", finding.level.word(), finding.section))?;
     }
-    eprintln!("{} found wrong", findings.wrong());
+    say(&format!("{} found wrong", findings.wrong()));
+    Ok(())
 }

@@ -92,21 +92,19 @@ impl Database {
 
 impl Database {
     /// Stores a token; `created`, `last_used` and `revoked` are set by the
-    /// database.
+    /// database. The audit table says that `actor` made it.
     ///
     /// # Errors
     /// [`AccountRefusal::NotFound`] when there is no such account.
-    pub async fn create_token(&self, token: Token) -> Result<Token> {
+    pub async fn create_token(&self, token: Token, actor: &str) -> Result<Token> {
         validate::name(&token.name, "the token's name")?;
-        {
-            let token = Arc::new(token);
-            self.engine
-                .write(move |tx| {
-                    let token = Arc::clone(&token);
-                    Box::pin(async move { tokens::create(tx, &token).await })
-                })
-                .await
-        }
+        let made = Arc::new((token, actor.to_owned()));
+        self.engine
+            .write(move |tx| {
+                let made = Arc::clone(&made);
+                Box::pin(async move { tokens::create(tx, &made.0, &made.1).await })
+            })
+            .await
     }
 
     /// Tokens of an account, or of all, newest first, at most 10,000, revoked
@@ -116,12 +114,19 @@ impl Database {
     }
 
     /// Revokes a token at once, for every process. Revoking again changes
-    /// nothing. With an account, only a token of that account.
+    /// nothing. With an account, only a token of that account. The audit table
+    /// says that `actor` did it.
     ///
     /// # Errors
     /// [`AccountRefusal::NoSuchToken`].
-    pub async fn revoke_token(&self, id: Uuid, account: Option<AccountId>) -> Result<()> {
-        self.engine.write(move |tx| Box::pin(tokens::revoke(tx, id, account))).await
+    pub async fn revoke_token(&self, id: Uuid, account: Option<AccountId>, actor: &str) -> Result<()> {
+        let actor: Arc<str> = actor.into();
+        self.engine
+            .write(move |tx| {
+                let actor = Arc::clone(&actor);
+                Box::pin(async move { tokens::revoke(tx, id, account, &actor).await })
+            })
+            .await
     }
 
     /// What a token's `jti` resolves to; meant for every request. Reading it

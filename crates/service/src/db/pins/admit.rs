@@ -89,7 +89,8 @@ fn check(tx: &mut Tx, desk: &Desk, pin: &NewPin, content: i64) -> Result<Content
     if facts.denied.is_some() {
         return Err(PinRefusal::Denied.into());
     }
-    if !facts.inline && !desk.nodes.iter().any(|node| node.hello.operated) {
+    // Even a pin that needs no node has to name one to its client.
+    if !desk.nodes.iter().any(|node| node.hello.operated) {
         return Err(PinRefusal::NoNode.into());
     }
     if desk.roots.get(&(pin.account, content)).is_some_and(|&pins| pins >= MAX_PINS_OF_A_ROOT) {
