@@ -173,7 +173,8 @@ pub fn client_trusting(root: reqwest::Certificate) -> Result<reqwest::Client> {
     Ok(builder().tls_certs_only([root]).build()?)
 }
 
-fn builder() -> reqwest::ClientBuilder {
+/// What both are made of.
+pub fn builder() -> reqwest::ClientBuilder {
     install_tls();
     reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).timeout(LIMIT)
 }

@@ -3,7 +3,11 @@
 use std::{fs, path::Path};
 
 use anyhow::Result;
+use cid::{Cid, multihash::Multihash};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+
+const RAW: u64 = 0x55;
+const SHA2_256: u64 = 0x12;
 
 /// Bytes that follow from a seed: the key stream of a cipher, which even in a
 /// build without optimisation comes at hundreds of MiB a second.
@@ -16,6 +20,14 @@ pub fn bytes(seed: u64, length: usize) -> Vec<u8> {
     let sealed = key.seal_in_place_separate_tag(nonce, Aad::empty(), &mut bytes);
     let _tag = sealed.expect("less than 256 GiB are asked for");
     bytes
+}
+
+/// The CID of a raw block that nobody has.
+pub fn nowhere(number: u64) -> String {
+    let mut digest = [0; 32];
+    digest[..8].copy_from_slice(&number.to_le_bytes());
+    let hash = Multihash::wrap(SHA2_256, &digest).expect("32 bytes fit into a multihash");
+    Cid::new_v1(RAW, hash).to_string()
 }
 
 /// Fills a folder with files of `length` bytes each, some in folders below.

@@ -29,6 +29,8 @@ pub struct Response {
     pub status: u16,
     /// The body; empty where there was none.
     pub body: Vec<u8>,
+    /// Seconds after which to ask again, where that was said.
+    pub retry_after: Option<u64>,
 }
 
 /// How the end of a body is known.
@@ -44,6 +46,7 @@ struct Head {
     status: u16,
     length: Length,
     closes: bool,
+    retry_after: Option<u64>,
 }
 
 /// One connection to a service, as one account.
@@ -116,7 +119,7 @@ impl Connection {
         if head.closes {
             self.stream = None;
         }
-        Ok(Response { status: head.status, body })
+        Ok(Response { status: head.status, body, retry_after: head.retry_after })
     }
 
     fn request(&self, method: &str, path: &str, body: Option<&str>) -> String {
@@ -191,7 +194,8 @@ fn parse(head: &[u8]) -> Result<Head> {
     let Some(status) = first.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)) else {
         bail!("an answer begins with {first:?}");
     };
-    let mut head = Head { status: status.parse()?, length: Length::Bytes(0), closes: false };
+    let mut head =
+        Head { status: status.parse()?, length: Length::Bytes(0), closes: false, retry_after: None };
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
         let value = value.trim();
         if name.eq_ignore_ascii_case("content-length") {
@@ -199,6 +203,8 @@ fn parse(head: &[u8]) -> Result<Head> {
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
             ensure!(value.eq_ignore_ascii_case("chunked"), "the body is encoded as {value}");
             head.length = Length::Chunked;
+        } else if name.eq_ignore_ascii_case("retry-after") {
+            head.retry_after = Some(value.parse().context("a pause is a number of seconds")?);
         } else if name.eq_ignore_ascii_case("connection") {
             head.closes = value.eq_ignore_ascii_case("close");
         }

@@ -50,6 +50,21 @@ impl Part {
         }
     }
 
+    /// Adds arguments for the next start.
+    pub fn add_arguments(&mut self, further: &[&str]) {
+        self.arguments.extend(words(further));
+    }
+
+    /// Its arguments; what is cut off is not given at the next start.
+    pub fn arguments(&mut self) -> &mut Vec<String> {
+        &mut self.arguments
+    }
+
+    /// Sets a variable of its environment for the next start.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Starts it, and does not wait until it is ready.
     pub fn spawn(&mut self) -> Result<()> {
         ensure!(self.daemon.is_none(), "{} runs already", self.name);
