@@ -74,7 +74,7 @@ pub fn test(body: impl AsyncFnOnce(&Place) -> Result<()>) {
     test_within(LIMIT, body);
 }
 
-/// As [`test`], with another limit.
+/// As [`test()`], with another limit.
 pub fn test_within(limit: Duration, body: impl AsyncFnOnce(&Place) -> Result<()>) {
     let place = Place::new().expect("a temporary folder can be made");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

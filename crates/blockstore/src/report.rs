@@ -4,6 +4,8 @@ use bytes::Bytes;
 
 use crate::Multihash;
 use crate::state::HeldList;
+#[cfg(doc)]
+use crate::{Options, Store, Walk};
 
 /// The state of a root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

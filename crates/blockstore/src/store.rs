@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+#[cfg(doc)]
+use crate::RootState;
 use crate::background::{Background, Signal};
 use crate::index::malformed;
 use crate::inner::{Inner, now};

@@ -1,6 +1,6 @@
 //! The status of a pin and the word that explains it.
 //!
-//! A status is never set: it is derived by [`derive`] from the facts (the
+//! A status is never set: it is derived by [`derive()`] from the facts (the
 //! content's state, the holding's verdict, the pin's own end), and stored for
 //! listing in the transaction that changed a fact. A recount derives it again.
 

@@ -65,7 +65,7 @@ pub(crate) fn print(text: &str) -> Result<()> {
 /// Prints one line of JSON on standard output.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
     put(&safe_json(&serde_json::to_string(value)?))
 }
@@ -73,7 +73,7 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
 /// Prints JSON for people on standard output.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub(crate) fn print_pretty_json(value: &impl Serialize) -> Result<()> {
     put(&safe_json(&serde_json::to_string_pretty(value)?))
 }

@@ -27,6 +27,7 @@ pub(crate) fn run() -> Result<bool> {
     report.stage("layers", |count| check(count, layers::check));
     report.stage("licences, bans, sources", |count| check(count, deny::check));
     report.stage("clippy", |count| check(count, clippy));
+    report.stage("documentation", |count| check(count, documentation));
     if let Some(binary) = report.stage("build", |_| build::workspace()) {
         let peers = report.stage("peers", |_| Ok(Peers::install(&Cache::open()?)));
         let peers = peers.unwrap_or_else(|| Peers::none("a cache that can be written"));
@@ -67,6 +68,16 @@ fn clippy() -> Result<()> {
         "-D",
         "warnings",
     ]))
+}
+
+/// Every link in the documentation leads somewhere. It is read in the source:
+/// it may name what is private, and has URLs as `--help` shows them.
+const DOCUMENTATION: &str = "-D warnings -A rustdoc::private_intra_doc_links -A rustdoc::bare_urls";
+
+fn documentation() -> Result<()> {
+    let mut command = cargo();
+    command.args(["doc", "--locked", "--workspace", "--no-deps", "--quiet"]);
+    execute(command.env("RUSTDOCFLAGS", DOCUMENTATION))
 }
 
 /// Every test that needs no peer. Targets are named one by one instead of

@@ -10,12 +10,12 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`engine`] | transactions: batches, readers, repetition, notices |
-//! | [`unit`], [`ahead`], [`order`] | what a transaction has locked and changes |
+//! | [`mod@unit`], [`ahead`], [`order`] | what a transaction has locked and changes |
 //! | [`pins`], [`list`], [`records`] | adding, replacing, removing, listing, reading pins |
 //! | [`effects`] | what follows for pins and accounts when a fact changes |
 //! | [`tally`] | exact counts in the time of a page |
 //! | [`grants`], [`ledger`], [`holding`] | quota |
-//! | [`placement`], [`nodes`], [`events`], [`turns`] | who fetches and holds what |
+//! | [`placement`], [`nodes`], [`events`], [`mod@turns`] | who fetches and holds what |
 //! | [`facade`] | the methods of [`Database`], by concern |
 //! | [`accounts`], [`tokens`], [`operator`], [`denylist`], [`property`] | the operator's side |
 //! | [`jobs`] | deadlines, repair, retention: the row is the job |

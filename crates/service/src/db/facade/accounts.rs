@@ -8,6 +8,8 @@ use crate::db::{
     Access, Account, AccountId, Database, Millis, PinRecord, Token, accounts, error::Result, list, rows,
     tokens, validate,
 };
+#[cfg(doc)]
+use crate::db::{AccountRefusal, Settings};
 
 impl Database {
     /// Makes an account; `quota` in bytes, [`Settings::free_quota`] where none is

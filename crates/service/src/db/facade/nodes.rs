@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use pinfold_node_api::{Event, Inventory, InventoryAck, MAX_EVENTS, Pull, Pulled, Report, ReportAck};
 
+#[cfg(doc)]
+use crate::db::{Changed, Error, NodeRefusal};
 use crate::db::{
     Channel, Database, Node, NodeHello, NodeRequest, Provider, error::Result, events, nodes, property,
     validate,

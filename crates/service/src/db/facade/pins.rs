@@ -6,6 +6,8 @@ use crate::db::{
     AccountId, Database, ListQuery, MAX_ROWS, NewPin, Page, PinRecord, error::Result, list, pins, records,
     validate,
 };
+#[cfg(doc)]
+use crate::db::{Error, PinRefusal};
 use std::sync::Arc;
 
 impl Database {
