@@ -18,13 +18,15 @@ use tokio::time::Instant;
 /// enough that their windows fit into memory.
 const SLOTS: usize = 16;
 
-/// How long a fetch keeps its slot while others wait.
+/// How long a fetch keeps its slot while others wait. One whose sources
+/// trickle is ended after two.
 const TURN: Duration = Duration::from_secs(30);
 
 /// Hands out slots.
 #[derive(Clone)]
 pub(crate) struct Slots {
     shared: Arc<Mutex<State>>,
+    turn: Duration,
 }
 
 #[derive(Default)]
@@ -50,11 +52,12 @@ pub(crate) struct Slot {
 
 impl Slots {
     pub(crate) fn new() -> Self {
-        Self::with_capacity(SLOTS)
+        Self::with(SLOTS, TURN)
     }
 
-    pub(crate) fn with_capacity(capacity: usize) -> Self {
-        Self { shared: Arc::new(Mutex::new(State { capacity, ..State::default() })) }
+    /// So many, each for so long while others wait.
+    pub(crate) fn with(capacity: usize, turn: Duration) -> Self {
+        Self { shared: Arc::new(Mutex::new(State { capacity, ..State::default() })), turn }
     }
 
     /// Waits for a slot. Dropping the future gives the place in the queue up.
@@ -141,13 +144,13 @@ impl State {
 impl Slot {
     /// Whether its turn is over.
     pub(crate) fn should_yield(&self) -> bool {
-        self.since.elapsed() >= TURN && self.slots.is_contended(self.fairness)
+        self.since.elapsed() >= self.slots.turn && self.slots.is_contended(self.fairness)
     }
 
     /// Whether it is over for so long that what is still under way, from a
     /// source that trickles, is no reason to keep it.
     pub(crate) fn overstays(&self) -> bool {
-        self.since.elapsed() >= TURN * 2 && self.slots.is_contended(self.fairness)
+        self.since.elapsed() >= self.slots.turn * 2 && self.slots.is_contended(self.fairness)
     }
 }
 
@@ -175,13 +178,24 @@ mod tests {
 
     use super::*;
 
+    fn slots(capacity: usize) -> Slots {
+        Slots::with(capacity, TURN)
+    }
+
+    /// Whether a slot that was had for so long is to be given back soon, and
+    /// whether at once.
+    fn judged(slot: &mut Slot, after: Duration) -> (bool, bool) {
+        slot.since = Instant::now() - after;
+        (slot.should_yield(), slot.overstays())
+    }
+
     fn take(slots: &Slots, fairness: i64) -> Option<Slot> {
         slots.clone().acquire(fairness, false).now_or_never()
     }
 
     #[test]
     fn one_account_never_has_every_slot() {
-        let slots = Slots::with_capacity(4);
+        let slots = slots(4);
         let first: Vec<_> = (0..3).map(|_| take(&slots, 1).expect("within its share")).collect();
         assert!(take(&slots, 1).is_none());
         let second = take(&slots, 2).expect("the reserve");
@@ -195,7 +209,7 @@ mod tests {
 
     #[test]
     fn the_next_slot_goes_to_repairs_then_to_who_has_fewest() {
-        let slots = Slots::with_capacity(2);
+        let slots = slots(2);
         let one = take(&slots, 1).expect("free");
         let two = take(&slots, 2).expect("free");
         let mut waiting: Vec<_> = [(1, false), (3, false), (9, true)]
@@ -212,12 +226,46 @@ mod tests {
 
     #[test]
     fn a_slot_granted_to_a_dropped_future_comes_back() {
-        let slots = Slots::with_capacity(1);
+        let slots = slots(1);
         let one = take(&slots, 1).expect("free");
         let mut waiting = Box::pin(slots.clone().acquire(2, false));
         assert!((&mut waiting).now_or_never().is_none());
         drop(one);
         drop(waiting);
         assert!(take(&slots, 3).is_some());
+    }
+
+    #[test]
+    fn a_turn_ends_when_somebody_waits_who_can_use_it() {
+        let (second, slots) = (Duration::from_secs(1), slots(4));
+        let mut mine: Vec<_> = (0..3).map(|_| take(&slots, 1).expect("within its share")).collect();
+        assert_eq!(judged(&mut mine[0], 100 * TURN), (false, false), "nobody waits");
+        // Who waits beyond its share can use a slot of its own account alone.
+        let mut again = Box::pin(slots.clone().acquire(1, false));
+        assert!((&mut again).now_or_never().is_none());
+        let mut other = take(&slots, 2).expect("the reserve");
+        assert_eq!(judged(&mut mine[0], TURN), (true, false));
+        drop(again);
+        assert_eq!(judged(&mut mine[0], TURN), (false, false), "it waits no longer");
+        // When all are taken, whoever waits can use any.
+        let mut third = Box::pin(slots.clone().acquire(3, false));
+        assert!((&mut third).now_or_never().is_none());
+        for slot in [&mut mine[0], &mut other] {
+            assert_eq!(judged(slot, TURN - second), (false, false));
+            assert_eq!(judged(slot, 2 * TURN - second), (true, false));
+            assert_eq!(judged(slot, 2 * TURN), (true, true));
+        }
+        drop(other);
+        assert!(third.now_or_never().is_some());
+    }
+
+    #[test]
+    fn an_account_that_waits_for_its_own_share_ends_no_turn_of_others() {
+        let slots = slots(8);
+        let _mine: Vec<_> = (0..6).map(|_| take(&slots, 1).expect("within its share")).collect();
+        let mut other = take(&slots, 2).expect("free");
+        let mut again = Box::pin(slots.clone().acquire(1, false));
+        assert!((&mut again).now_or_never().is_none());
+        assert_eq!(judged(&mut other, 100 * TURN), (false, false));
     }
 }

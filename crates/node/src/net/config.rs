@@ -152,3 +152,14 @@ impl Default for Limits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_that_nobody_uses_are_kept_as_long_as_is_documented() {
+        let config = Config::default();
+        assert_eq!((config.idle_timeout.as_secs(), config.arrival_grace.as_secs()), (10, 60));
+    }
+}

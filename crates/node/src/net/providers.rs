@@ -48,7 +48,7 @@ pub struct Provider {
 /// The providers that a search finds, in the order of discovery, possibly more
 /// than once. Dropping it ends the search.
 #[derive(Debug)]
-pub struct Providers(pub(super) mpsc::Receiver<Provider>);
+pub struct Providers(pub(crate) mpsc::Receiver<Provider>);
 
 impl Providers {
     /// The next one; `None` when the search is over. Cancel-safe.

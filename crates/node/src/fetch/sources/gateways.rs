@@ -5,15 +5,20 @@ use pinfold_core::content::{self, BlockCid};
 use pinfold_core::hash;
 use url::Url;
 
-use crate::net::Network;
+use super::reach::Reach;
 
 /// Marks a block that a gateway is being asked for.
 pub(super) const ASKED: usize = 1 << (usize::BITS - 1);
 
 /// A block from a gateway, its hash recomputed; none where the gateway has not
 /// brought it, or has sent something else.
-pub(super) async fn fetch(network: &Network, gateway: &Url, cid: BlockCid, private: bool) -> Option<Bytes> {
-    let fetched = network.http().get_block(gateway, &cid, private).await;
+pub(super) async fn fetch(
+    network: &impl Reach,
+    gateway: &Url,
+    cid: BlockCid,
+    private: bool,
+) -> Option<Bytes> {
+    let fetched = network.get_block(gateway, &cid, private).await;
     let data = match fetched {
         Ok(data) => data,
         Err(error) => {

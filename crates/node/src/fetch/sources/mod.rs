@@ -10,6 +10,11 @@
 
 mod gateways;
 mod origins;
+mod reach;
+mod stages;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -32,6 +37,8 @@ use super::manager::{Peers, Search};
 use crate::net::{self, Expectation, Network, Provider, Providers};
 use gateways::ASKED;
 use origins::Origins;
+use reach::Reach;
+use stages::{Stage, Stages};
 
 /// Dials of origins in one attempt: all that an assignment names, lost and
 /// found again, or named anew, a few times.
@@ -45,9 +52,6 @@ const MAX_OTHER_DIALS: usize = 32;
 /// A session takes 32 peers, and those that are named come first.
 const MAX_STRANGERS: usize = 8;
 
-/// How long a stage has before the next one begins beside it.
-const STAGE: Duration = Duration::from_secs(3);
-
 /// Blocks asked of gateways at a time.
 const GATEWAY_REQUESTS: usize = 8;
 
@@ -55,10 +59,10 @@ const GATEWAY_REQUESTS: usize = 8;
 /// has.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The real network.
+/// The real network, or one that a test plays.
 #[derive(Clone)]
-pub(crate) struct Net {
-    pub(crate) network: Network,
+pub(crate) struct Net<R = Network> {
+    pub(crate) network: R,
     /// Configured trustless gateways.
     pub(crate) gateways: Vec<Url>,
     /// Whether the service allows private addresses for its pins.
@@ -117,15 +121,6 @@ impl Peers for Net {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
-    Origins,
-    Nodes,
-    Providers,
-    Gateways,
-    Nothing,
-}
-
 /// What a task of a search found.
 enum Found {
     Dialled { named: Option<PeerId>, peer: Option<PeerId>, is_origin: bool },
@@ -133,13 +128,12 @@ enum Found {
 }
 
 /// The exchange of one attempt. Dropping it ends its dials and wants.
-pub(crate) struct Sources {
-    network: Network,
+pub(crate) struct Sources<R = Network> {
+    network: R,
     private: bool,
     session: bitswap::Session,
     search: Search,
-    stage: Stage,
-    stage_began: Instant,
+    stages: Stages,
     tasks: JoinSet<Found>,
     dialling: usize,
     origin_dials: usize,
@@ -168,16 +162,15 @@ pub(crate) struct Sources {
     exhausted: bool,
 }
 
-impl Sources {
-    fn new(net: &Net, search: Search, more_origins: mpsc::Receiver<Vec<String>>) -> Self {
+impl<R: Reach> Sources<R> {
+    fn new(net: &Net<R>, search: Search, more_origins: mpsc::Receiver<Vec<String>>) -> Self {
         let hinted = search.hints.iter().filter_map(|hint| Url::parse(hint.gateway.as_deref()?).ok());
         let gateways = hinted.chain(net.gateways.iter().cloned()).collect();
         let mut sources = Self {
             network: net.network.clone(),
             private: net.private.load(Ordering::Relaxed),
             session: net.network.bitswap().new_session(),
-            stage: Stage::Origins,
-            stage_began: Instant::now(),
+            stages: Stages::new(Instant::now()),
             tasks: JoinSet::new(),
             dialling: 0,
             origin_dials: 0,
@@ -287,13 +280,10 @@ impl Sources {
     /// Begins the next stages as far as it is time.
     fn advance(&mut self) {
         // What the store holds already needs no sources.
-        while self.starved && !self.wanted.is_empty() && self.stage < Stage::Nothing {
+        while self.starved && !self.wanted.is_empty() {
             let idle = !self.is_dialling() && self.providers.is_none() && self.fetching == 0;
-            if !idle && self.stage_began.elapsed() < STAGE {
-                return;
-            }
-            self.stage_began = Instant::now();
-            self.enter_next();
+            let Some(stage) = self.stages.advance(idle, Instant::now()) else { return };
+            self.enter(stage);
         }
     }
 
@@ -301,14 +291,8 @@ impl Sources {
         self.dialling > 0 || self.origins.is_waiting()
     }
 
-    fn enter_next(&mut self) {
-        self.stage = match self.stage {
-            Stage::Origins => Stage::Nodes,
-            Stage::Nodes => Stage::Providers,
-            Stage::Providers => Stage::Gateways,
-            Stage::Gateways | Stage::Nothing => Stage::Nothing,
-        };
-        match self.stage {
+    fn enter(&mut self, stage: Stage) {
+        match stage {
             Stage::Origins | Stage::Nothing => {}
             Stage::Nodes => {
                 for hint in std::mem::take(&mut self.search.hints) {
@@ -327,7 +311,7 @@ impl Sources {
 
     /// Asks gateways for what nobody brought.
     fn ask_gateways(&mut self) {
-        if self.stage < Stage::Gateways || self.gateways.is_empty() {
+        if self.stages.stage() < Stage::Gateways || self.gateways.is_empty() {
             return;
         }
         let room = GATEWAY_REQUESTS - self.fetching.min(GATEWAY_REQUESTS);
@@ -385,7 +369,7 @@ impl Sources {
             bitswap::Event::Block { cid, data, from } => {
                 self.origins.delivered(&from);
                 self.starved = false;
-                self.stage_began = Instant::now();
+                self.stages.renew(Instant::now());
                 self.wanted.remove(&cid);
                 self.refill();
                 return Some(self.deliver(cid, data));
@@ -457,12 +441,12 @@ impl Sources {
 
     /// What there is to say about the search itself.
     fn news(&mut self) -> Option<Supply> {
-        let over = self.stage == Stage::Nothing && !self.is_dialling() && self.providers.is_none();
+        let over = self.stages.stage() == Stage::Nothing && !self.is_dialling() && self.providers.is_none();
         if over && self.starved && self.fetching == 0 && !self.wanted.is_empty() && !self.exhausted {
             self.exhausted = true;
             return Some(Supply::Exhausted(self.reason()));
         }
-        let reason = if self.stage > Stage::Nodes && !self.origin_reached {
+        let reason = if self.stages.stage() > Stage::Nodes && !self.origin_reached {
             Reason::OriginUnreachable
         } else {
             Reason::Searching
@@ -487,11 +471,11 @@ impl Sources {
     }
 }
 
-impl Exchange for Sources {
+impl<R: Reach> Exchange for Sources<R> {
     fn want(&mut self, cids: &[BlockCid]) {
         self.exhausted = false;
         if self.wanted.is_empty() {
-            self.stage_began = Instant::now();
+            self.stages.renew(Instant::now());
         }
         self.wanted.extend(cids.iter().map(|cid| (*cid, 0)));
         self.hand_over(cids);
@@ -510,7 +494,7 @@ impl Exchange for Sources {
             if let Some(news) = self.news() {
                 return news;
             }
-            let stage_ends = self.stage_began + STAGE;
+            let stage_ends = self.stages.ends().filter(|_| self.starved);
             tokio::select! {
                 event = self.session.next() => match event {
                     Some(event) => if let Some(supply) = self.on_session(event) { return supply; },
@@ -526,7 +510,7 @@ impl Exchange for Sources {
                     self.dial_origins(&origins);
                 }
                 () = until(self.origins.next()) => self.dial_lost(),
-                () = tokio::time::sleep_until(stage_ends), if self.starved && self.stage < Stage::Nothing => {}
+                () = until(stage_ends) => {}
             }
         }
     }

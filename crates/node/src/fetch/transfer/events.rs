@@ -15,13 +15,6 @@ use super::jobs::{Arrival, Done};
 use super::pace::Pace;
 use super::{Outcome, Transfer, raw, summary};
 
-/// A transfer that gets nothing for so long ends its attempt.
-const STALL: Duration = Duration::from_secs(60);
-
-/// A transfer that gets blocks, but never the one that its walk waits for,
-/// ends its attempt after so long, and finds other sources.
-const HEAD_STALL: Duration = Duration::from_secs(600);
-
 /// How often a transfer looks at its turn and its times, of which nobody tells.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -159,8 +152,10 @@ impl<X: Exchange> Transfer<'_, X> {
             self.ask_again = None;
             self.flow.ask_again();
         }
-        let starving = self.awaits_sources() && self.last_arrival + STALL <= now;
-        let headless = !self.wanted.is_empty() && self.last_consumed + HEAD_STALL <= now && self.progressed;
+        let limits = &self.setup.limits;
+        let starving = self.awaits_sources() && self.last_arrival + limits.stall <= now;
+        let headless =
+            !self.wanted.is_empty() && self.last_consumed + limits.head_stall <= now && self.progressed;
         let overstays = self.slot.as_ref().is_some_and(Slot::overstays);
         let is_over = self.began + self.setup.limits.attempt_time <= now;
         self.look_at = now + LOOK;
@@ -190,7 +185,7 @@ impl<X: Exchange> Transfer<'_, X> {
             deadline = deadline.min(self.pace.due(limits.pace_window));
         }
         if self.awaits_sources() {
-            deadline = deadline.min(self.last_arrival + STALL);
+            deadline = deadline.min(self.last_arrival + limits.stall);
         }
         self.ask_again.map_or(deadline, |at| at.min(deadline))
     }

@@ -372,6 +372,82 @@ async fn a_source_that_trickles_ends_the_attempt_and_so_does_its_time() {
     check(Limits { attempt_time: window, ..Limits::default() }, true).await;
 }
 
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Soon, and later than anything here that is not waited for.
+const SOON: Duration = Duration::from_millis(300);
+
+/// Ten leaves and their root.
+fn small_dag() -> (Dag, Vec<Cid>, Cid) {
+    let mut dag = Dag::default();
+    let leaves: Vec<_> = (0..10).map(|n| dag.leaf([n])).collect();
+    let root = dag.node(1, &leaves);
+    (dag, leaves, root)
+}
+
+#[tokio::test]
+async fn an_attempt_whose_sources_are_silent_ends() {
+    let world = World::new();
+    let (dag, leaves, root) = small_dag();
+    let check = async |late: Cid, before, reason, progressed| {
+        // They promise what they never send: nobody says that it is in vain.
+        let mut exchange = Script::new(&dag, 1).withhold([late]);
+        let withheld = exchange.withheld.clone();
+        exchange.idle = Some(Box::new(move || withheld));
+        exchange.idle_after = before;
+        let limits = Limits { stall: SOON, ..Limits::default() };
+        let ended = run(Setup { limits, ..world.setup(&root) }, &mut exchange);
+        let outcome = tokio::time::timeout(PATIENCE, ended).await.expect("it ends");
+        assert_eq!(outcome, Outcome::Retry { reason, progressed });
+    };
+    check(root, 0, Reason::Searching, false).await;
+    check(leaves[9], 10, Reason::Retrieving, true).await;
+}
+
+#[tokio::test]
+async fn an_attempt_that_never_gets_the_next_block_of_its_walk_ends() {
+    let world = World::new();
+    let mut dag = Dag::default();
+    let leaves: Vec<_> = (0..4_000).map(|n: u32| dag.leaf(n.to_be_bytes())).collect();
+    let root = dag.node(1, &leaves);
+    let check = async |head_stall, ends_early| {
+        let mut exchange = Script::new(&dag, 1).withhold([leaves[0]]);
+        exchange.every = Duration::from_millis(if ends_early { 10 } else { 0 });
+        let limits = Limits { head_stall, ..Limits::default() };
+        let setup = Setup { limits, ..world.setup(&root) };
+        let outcome = tokio::time::timeout(PATIENCE, run(setup, &mut exchange)).await.expect("it ends");
+        assert!(matches!(outcome, Outcome::Retry { progressed: true, .. }), "{outcome:?}");
+        assert_eq!(exchange.delivered.len() < leaves.len() / 2, ends_early, "{}", exchange.delivered.len());
+        world.store.release(ContentKey::of(&root).as_bytes()).unwrap();
+        world.store.reclaim(|| false).unwrap();
+    };
+    check(SOON, true).await;
+    // What comes in another order is not enough to end it.
+    check(Limits::default().head_stall, false).await;
+}
+
+#[tokio::test]
+async fn a_transfer_that_keeps_others_waiting_for_a_silent_source_ends() {
+    let world = World::new();
+    let (dag, leaves, root) = small_dag();
+    let slots = Slots::with(1, SOON);
+    let mut exchange = Script::new(&dag, 1).withhold([leaves[9]]);
+    let (withheld, (moves, moving)) = (exchange.withheld.clone(), tokio::sync::oneshot::channel());
+    exchange.idle = Some(Box::new(move || {
+        moves.send(()).unwrap();
+        withheld
+    }));
+    exchange.idle_after = 10;
+    let setup = Setup { slots: slots.clone(), ..world.setup(&root) };
+    let transfer = tokio::spawn(async move { run(setup, &mut exchange).await });
+    moving.await.unwrap();
+    let slot = tokio::time::timeout(PATIENCE, slots.acquire(2, false)).await.expect("its turn comes");
+    drop(slot);
+    let outcome = tokio::time::timeout(PATIENCE, transfer).await.expect("it ends").unwrap();
+    assert_eq!(outcome, Outcome::Retry { reason: Reason::Retrieving, progressed: true });
+}
+
 #[tokio::test]
 async fn hundreds_of_tiny_blocks_are_wanted_at_a_time_and_no_more() {
     let world = World::new();

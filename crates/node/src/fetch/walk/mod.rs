@@ -57,6 +57,11 @@ pub struct Limits {
     /// How long one attempt at a root may take; the next one goes on with what
     /// it has.
     pub attempt_time: Duration,
+    /// How long an attempt waits for any of the blocks that it wants.
+    pub stall: Duration,
+    /// How long an attempt that gets blocks waits for the one that is next in
+    /// its walk; then other sources are found.
+    pub head_stall: Duration,
     /// Over how long the pace of an attempt is judged: one that falls below
     /// [`policy::LEAST_PACE`] for so long, while it waits for nothing but its
     /// sources, ends.
@@ -75,6 +80,8 @@ impl Default for Limits {
             link_memory: 4 << 20,
             spans: 1 << 13,
             attempt_time: policy::MAX_ATTEMPT,
+            stall: Duration::from_secs(60),
+            head_stall: Duration::from_secs(600),
             pace_window: Duration::from_secs(600),
         }
     }
