@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::time::Duration;
-
 use common::proto::Message;
 use common::raw::{self, Raw};
 use common::{Node, block, cid_of, collect, eventually, next};
@@ -12,6 +10,10 @@ use pinfold_bitswap::{BanReason, Event};
 use prost::Message as _;
 
 const BITSWAP: &str = "/ipfs/bitswap/1.2.0";
+
+/// Blocks that a good peer gets while a bad one is looked at: turns enough for
+/// what would be done for the bad one.
+const SERVED: usize = 200;
 
 /// A node that is connected to a raw peer.
 async fn pair() -> (Node, Raw) {
@@ -210,9 +212,17 @@ async fn a_peer_that_never_reads_holds_little() {
     raw.send(&raw::wants(cids)).await;
     let answers = raw.accept().await;
     eventually(|| node.handle.stats().serving_bytes > 0).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    // Meanwhile another is served, one block after the other.
+    let other = Node::start().await;
+    other.connect(&node.address).await;
+    let mut session = other.handle.new_session();
+    session.add_peer(node.peer);
+    for served in 0..SERVED {
+        session.want([node.blocks.insert(block(1_000 + served, 10_000))]);
+        collect(&mut session, 1, drop).await;
+    }
     assert!(node.handle.stats().serving_bytes <= 3 << 20);
-    let reads = node.blocks.reads.load(std::sync::atomic::Ordering::Relaxed);
+    let reads = node.blocks.reads.load(std::sync::atomic::Ordering::Relaxed) - SERVED;
     assert!(reads <= 3, "{reads} blocks were read for a peer that takes none");
     drop((answers, raw));
     eventually(|| node.handle.stats().serving_bytes == 0).await;
