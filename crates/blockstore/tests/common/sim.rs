@@ -69,6 +69,9 @@ struct Inode {
     disk: Vec<u8>,
     /// Sectors that differ, perhaps.
     dirty: BTreeSet<usize>,
+    /// Those of them that went past the page cache: the disk has them, once
+    /// the file is long enough there.
+    placed: BTreeSet<usize>,
 }
 
 #[derive(Debug)]
@@ -86,7 +89,16 @@ struct Disk {
     ignored: Option<Sync>,
     faults: Faults,
     sector: usize,
+    /// Appends from this length on go past the page cache, but for their ends.
+    direct_from: usize,
 }
+
+/// What offsets and lengths of writes past the page cache are multiples of.
+const ALIGNMENT: usize = 4096;
+
+/// Appends that go past the page cache, where any do: long enough to have a
+/// middle. The store's own are longer, for speed alone.
+const DIRECT_FROM: usize = 3 * ALIGNMENT;
 
 /// The disk; clones are the same one.
 #[derive(Clone, Debug)]
@@ -102,6 +114,7 @@ impl SimIo {
     pub(crate) fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let sector = if random.one_in(2) { 512 } else { 4096 };
+        let direct_from = if random.one_in(2) { DIRECT_FROM } else { usize::MAX };
         Self(Arc::new(Mutex::new(Disk {
             inodes: Vec::new(),
             names: BTreeMap::new(),
@@ -113,6 +126,7 @@ impl SimIo {
             ignored: None,
             faults: Faults::default(),
             sector,
+            direct_from,
         })))
     }
 
@@ -183,6 +197,7 @@ impl SimIo {
         change(&mut disk.inodes[inode].cache);
         disk.inodes[inode].disk = disk.inodes[inode].cache.clone();
         disk.inodes[inode].dirty.clear();
+        disk.inodes[inode].placed.clear();
     }
 }
 
@@ -216,6 +231,7 @@ impl Disk {
         let (sector, mode) = (self.sector, self.random.below(4));
         let Self { inodes, random, .. } = self;
         let inode = &mut inodes[number];
+        let placed = std::mem::take(&mut inode.placed);
         let (old, new) = (inode.disk.len(), inode.cache.len());
         // The length is that before, that after, or one between, by sectors.
         let len = match mode {
@@ -227,6 +243,7 @@ impl Disk {
         inode.disk.resize(len, 0);
         for sector_number in std::mem::take(&mut inode.dirty) {
             let survives = match mode {
+                _ if placed.contains(&sector_number) => true,
                 0 => false,
                 1 => !random.one_in(8),
                 _ => random.one_in(2),
@@ -243,6 +260,15 @@ impl Disk {
             }
         }
         inode.cache = inode.disk.clone();
+    }
+
+    /// The middle of a long append is on the disk before any sync.
+    fn place(&mut self, inode: usize, from: usize, to: usize) {
+        let (start, end) = (from.next_multiple_of(ALIGNMENT), to / ALIGNMENT * ALIGNMENT);
+        if to - from >= self.direct_from && start < end {
+            let sector = self.sector;
+            self.inodes[inode].placed.extend(start / sector..end / sector);
+        }
     }
 
     fn mark(&mut self, inode: usize, from: usize, to: usize) {
@@ -320,6 +346,7 @@ impl AppendFile for SimFile {
         };
         disk.inodes[self.inode].cache.extend_from_slice(&bytes[..written]);
         disk.mark(self.inode, before, before + written);
+        disk.place(self.inode, before, before + written);
         result
     }
 
@@ -346,13 +373,15 @@ impl AppendFile for SimFile {
         disk.step()?;
         if disk.faults.sync {
             // As Linux does: the pages count as written and are not.
-            disk.inodes[self.inode].dirty.clear();
+            let Inode { dirty, placed, .. } = &mut disk.inodes[self.inode];
+            dirty.retain(|sector| placed.contains(sector));
             return Err(io::Error::other("sync failed"));
         }
         if disk.ignored != Some(Sync::File(moment)) {
             let inode = &mut disk.inodes[self.inode];
             inode.disk = inode.cache.clone();
             inode.dirty.clear();
+            inode.placed.clear();
         }
         Ok(())
     }
@@ -364,6 +393,8 @@ impl AppendFile for SimFile {
             return Err(io::Error::other("cannot truncate"));
         }
         let old = disk.inodes[self.inode].cache.len();
+        let whole = len as usize / disk.sector;
+        disk.inodes[self.inode].placed.retain(|sector| *sector < whole);
         disk.inodes[self.inode].cache.truncate(len as usize);
         disk.mark(self.inode, len as usize, old);
         Ok(())
