@@ -23,6 +23,8 @@ pub mod data;
 pub mod http;
 pub mod kubo;
 pub mod load;
+pub mod names;
+pub mod nat;
 pub mod net;
 pub mod pebble;
 pub mod pinfold;

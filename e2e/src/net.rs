@@ -5,12 +5,16 @@
 //! so each host has an address of another /16 of 11.0.0.0/8. No host has a
 //! route to anything but the others.
 
-use std::process::{Command, Stdio};
+use std::{
+    fs,
+    process::{Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use crate::{kubo::Kubo, place::Place};
+use crate::{kubo::Kubo, names, place::Place};
 
 /// DHT servers of [`dht`], on the hosts from number 1 on.
 pub const SERVERS: u8 = 4;
@@ -25,8 +29,10 @@ pub struct Hosts {
 impl Hosts {
     /// Makes `count` hosts; the first is number 1.
     pub fn new(count: u8) -> Result<Self> {
-        // Interface names have at most 15 bytes.
-        let mut hosts = Self { prefix: format!("pf{}", std::process::id() % 1_000_000), names: Vec::new() };
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        // A process has several such networks at a time.
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let mut hosts = Self { prefix: format!("pf{}-{number}", std::process::id()), names: Vec::new() };
         let bridge = hosts.add("hub")?;
         hosts.ip(&bridge, "link add br0 type bridge")?;
         hosts.ip(&bridge, "link set br0 up")?;
@@ -55,15 +61,15 @@ impl Hosts {
         self.ip(&host, "link set lo up")
     }
 
-    fn add(&mut self, name: &str) -> Result<String> {
+    pub(crate) fn add(&mut self, name: &str) -> Result<String> {
         let name = format!("{}-{name}", self.prefix);
         run(Command::new("ip").args(["netns", "add", &name]))?;
         self.names.push(name.clone());
         Ok(name)
     }
 
-    fn ip(&self, namespace: &str, arguments: &str) -> Result<()> {
-        run(Command::new("ip").args(["-n", namespace]).args(arguments.split(' ')))
+    pub(crate) fn ip(&self, namespace: &str, arguments: &str) -> Result<()> {
+        run(Command::new("ip").args(["-n", namespace]).args(arguments.split(' '))).map(drop)
     }
 }
 
@@ -72,6 +78,7 @@ impl Drop for Hosts {
         for name in &self.names {
             // Nothing can be done about a namespace that stays; it is empty.
             let _ = run(Command::new("ip").args(["netns", "delete", name]));
+            let _ = fs::remove_dir_all(names::files_of(name));
         }
     }
 }
@@ -99,8 +106,9 @@ pub async fn dht(place: &Place, hosts: &Hosts) -> Result<(Vec<Kubo>, String)> {
     Ok((servers, bootstrap))
 }
 
-fn run(command: &mut Command) -> Result<()> {
+/// Runs a command to its end, and returns what it printed.
+pub(crate) fn run(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().context("cannot start `ip`")?;
     ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -132,6 +132,8 @@ pub struct Network<'a> {
     pub swarm: Option<&'a str>,
     /// A peer to join Amino through; none keeps it away from any network.
     pub bootstrap: Option<&'a str>,
+    /// The IP address that its API listens on; none is loopback.
+    pub api: Option<&'a str>,
 }
 
 /// A Pinfold with a data folder and ports of its own.
@@ -188,15 +190,16 @@ impl Pinfold {
         environment: Vec<(String, String)>,
         further: &[&str],
     ) -> Result<Self> {
-        let (api, gateway) = (free_port()?, free_port()?);
-        let mut arguments = words(&["up", "--data", text(&data)?, "--api", &format!("127.0.0.1:{api}")]);
+        let gateway = free_port()?;
+        let api = format!("{}:{}", network.api.unwrap_or("127.0.0.1"), free_port()?);
+        let mut arguments = words(&["up", "--data", text(&data)?, "--api", &api]);
         arguments.extend(node_arguments(gateway, network)?);
         arguments.extend(words(further));
         let mut part = Part::new(place, name, arguments);
         part.namespace = network.namespace.map(str::to_owned);
         part.environment = environment;
         let lines = part.start_until("ipfs pin remote service add").await?;
-        let endpoint = loopback(api);
+        let endpoint = format!("http://{api}");
         let token = token(&lines, &endpoint)?;
         let location = location(&data, further)?;
         let node_data = data.clone();

@@ -76,8 +76,12 @@ fn a_pinfold_finds_another_by_its_delegated_routing() {
 
 async fn pinfold(place: &Place, hosts: &Hosts, bootstrap: &str, further: &[&str]) -> Result<Pinfold> {
     let swarm = format!("/ip4/{}/tcp/4001", Hosts::address(PINFOLD));
-    let network =
-        Network { namespace: Some(hosts.name(PINFOLD)), swarm: Some(&swarm), bootstrap: Some(bootstrap) };
+    let network = Network {
+        namespace: Some(hosts.name(PINFOLD)),
+        swarm: Some(&swarm),
+        bootstrap: Some(bootstrap),
+        ..Network::default()
+    };
     // Loopback and private addresses stay refused, as on the open network.
     let further = [&["--allow-private-addresses", "off"], further].concat();
     Pinfold::up_in(place, "pinfold", network, &further).await

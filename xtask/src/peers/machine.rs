@@ -1,21 +1,23 @@
-//! What tests need of the machine itself: network namespaces (Linux, root and
-//! iproute2), a root that may mount, a C compiler, and curl. Elsewhere their tests are left out.
+//! What tests need of the machine itself: network namespaces (Linux, root,
+//! iproute2 and nftables), a root that may mount, a C compiler, and curl.
+//! Elsewhere their tests are left out.
 
 use std::process::Command;
 
 use super::debian;
 use crate::process::{exists, exists_with, is_root, run};
 
-/// Whether network namespaces can be made here; installs iproute2 where that
-/// is all that is missing.
+/// Whether network namespaces can be made here, with routers between them;
+/// installs iproute2 and nftables where that is all that is missing.
 pub(crate) fn namespaces() -> bool {
     if !cfg!(target_os = "linux") || !is_root() {
         return false;
     }
-    if !exists_with("ip", "-Version") {
-        debian::install(&["iproute2"]);
+    let tools = || exists_with("ip", "-Version") && exists_with("nft", "--version");
+    if !tools() {
+        debian::install(&["iproute2", "nftables"]);
     }
-    exists_with("ip", "-Version") && probe()
+    tools() && probe()
 }
 
 /// Whether tests can do what root alone may, which is to mount.
@@ -43,9 +45,16 @@ pub(crate) fn compiler() -> bool {
     cfg!(target_os = "linux") && exists("cc")
 }
 
-/// Some containers have root without the right to make namespaces.
+/// Some containers have root without the right to make namespaces, and some
+/// kernels translate no addresses.
 fn probe() -> bool {
+    const TRANSLATION: &str =
+        "table ip nat { chain out { type nat hook postrouting priority srcnat; masquerade; }; }";
     let name = format!("pf{}-probe", std::process::id());
-    let made = run(Command::new("ip").args(["netns", "add", &name])).is_ok();
-    made && run(Command::new("ip").args(["netns", "delete", &name])).is_ok()
+    let ip = |arguments: &[&str]| run(Command::new("ip").arg("netns").args(arguments)).is_ok();
+    if !ip(&["add", &name]) {
+        return false;
+    }
+    let translates = ip(&["exec", &name, "nft", TRANSLATION]);
+    ip(&["delete", &name]) && translates
 }

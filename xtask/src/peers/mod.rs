@@ -100,7 +100,7 @@ impl Peers {
         let faketime = faketime::install().ok_or_else(|| anyhow!("libfaketime, or root on Debian"));
         self.offer_named("PINFOLD_E2E_FAKETIME", "faketime", faketime);
         if !machine::namespaces() {
-            self.missing.push(Missing::named("namespaces", "Linux, root and iproute2"));
+            self.missing.push(Missing::named("namespaces", "Linux, root, iproute2 and nftables"));
         }
         if !machine::curl() {
             self.missing.push(Missing::named("curls_lines", "curl"));
