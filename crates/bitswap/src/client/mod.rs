@@ -15,6 +15,7 @@ mod bans;
 mod links;
 mod pace;
 mod peer;
+mod places;
 mod receive;
 mod recent;
 mod schedule;
@@ -35,8 +36,8 @@ use self::bans::Bans;
 use self::peer::Peer;
 pub(crate) use self::receive::Arrivals;
 use self::recent::Recent;
-pub(crate) use self::session::{MAX_SESSION_PEERS, MAX_SESSION_WANTS};
-use self::session::{SessionState, Standing};
+pub(crate) use self::session::MAX_SESSION_WANTS;
+use self::session::SessionState;
 pub(crate) use self::want::{Hash, SessionId};
 use self::want::{Taker, Want};
 use crate::metrics::Metrics;
@@ -121,57 +122,6 @@ impl Client {
         }
     }
 
-    pub(crate) fn add_peer(&mut self, id: SessionId, peer: PeerId, now: Instant) -> bool {
-        let Some(session) = self.sessions.get_mut(&id) else { return false };
-        if session.standing(&peer).is_some() {
-            return true;
-        }
-        if session.peers.len() >= MAX_SESSION_PEERS || self.bans.remaining(&peer, now).is_some() {
-            return false;
-        }
-        session.peers.push(Standing::new(peer, now));
-        let state = self.peers.entry(peer).or_insert_with(|| Peer::new(now));
-        state.sessions.insert(id);
-        if state.is_usable() {
-            self.welcome(id, now);
-            self.pump(now);
-            self.probe(id, now);
-        }
-        true
-    }
-
-    pub(crate) fn remove_peer(&mut self, id: SessionId, peer: &PeerId, now: Instant) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        let before = session.peers.len();
-        session.peers.retain(|standing| standing.peer != *peer);
-        if session.peers.len() == before {
-            return;
-        }
-        self.leave(peer, id);
-        self.reassign(peer, id);
-        self.pump(now);
-        self.check_peers(id);
-    }
-
-    /// Asks others for what `peer` was asked on behalf of this session alone.
-    fn reassign(&mut self, peer: &PeerId, id: SessionId) {
-        let Some(state) = self.peers.get_mut(peer) else { return };
-        let hashes: Vec<Hash> = state.order.iter().map(|(hash, _)| *hash).collect();
-        for hash in hashes.iter().rev() {
-            let Some(want) = self.wants.get_mut(hash) else { continue };
-            if want.takers.iter().all(|taker| taker.session == id)
-                && let Some(ask) = want.take_ask(peer)
-            {
-                let cid = want.cid;
-                if let Some(state) = self.peers.get_mut(peer) {
-                    state.forget_ask(&ask);
-                    state.cancel(cid, true);
-                }
-                self.requeue(hash);
-            }
-        }
-    }
-
     pub(crate) fn want(
         &mut self,
         id: SessionId,
@@ -188,6 +138,7 @@ impl Client {
         self.pump(now);
         self.probe(id, now);
         self.check_peers(id);
+        self.plan_rotation(id, now);
         refused
     }
 
@@ -312,6 +263,7 @@ impl Client {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             session.peers.retain(|standing| standing.peer != peer);
             session.push(Event::PeerBanned { peer, reason });
+            self.rotate(id, now);
             self.check_peers(id);
         }
         if self.peers.get(&peer).is_some_and(Peer::is_forgotten) {

@@ -124,7 +124,7 @@ impl Client {
             session.wants.remove(hash);
             session.note_length(data.len());
             if let Some(standing) = session.standing(&from) {
-                standing.prove();
+                standing.prove(now);
             }
             session.push(Event::Block { cid: taker.cid, data: data.clone(), from });
             self.enlist(taker.session);

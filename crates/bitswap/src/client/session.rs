@@ -12,6 +12,9 @@ use crate::Event;
 /// The most peers that one session asks.
 pub(crate) const MAX_SESSION_PEERS: usize = 32;
 
+/// Peers that wait for a place beyond them; more than any content has origins.
+const MAX_WAITING: usize = 64;
+
 /// The most CIDs that one session wants at a time.
 pub(crate) const MAX_SESSION_WANTS: usize = 65_536;
 
@@ -51,16 +54,20 @@ pub(crate) struct Standing {
     pub(crate) probing: usize,
     pub(crate) next_probe: Instant,
     probe_pause: Duration,
+    /// When it last brought a block, else when it came.
+    since: Instant,
 }
 
 impl Standing {
     pub(crate) fn new(peer: PeerId, now: Instant) -> Self {
-        Self { peer, proven: false, misses: 0, probing: 0, next_probe: now, probe_pause: FIRST_PROBE_PAUSE }
+        let probe_pause = FIRST_PROBE_PAUSE;
+        Self { peer, proven: false, misses: 0, probing: 0, next_probe: now, probe_pause, since: now }
     }
 
     /// It has delivered a block.
-    pub(crate) fn prove(&mut self) {
+    pub(crate) fn prove(&mut self, now: Instant) {
         self.promise();
+        self.since = now;
         self.probe_pause = FIRST_PROBE_PAUSE;
     }
 
@@ -101,6 +108,8 @@ impl Standing {
 pub(crate) struct SessionState {
     pub(crate) id: SessionId,
     pub(crate) peers: Vec<Standing>,
+    /// Peers that wait for a place, in order.
+    pub(crate) waiting: VecDeque<PeerId>,
     /// Everything it wants.
     pub(crate) wants: HashSet<Hash>,
     /// Wants to ask someone for, in order. One that is no longer wanted or is
@@ -131,6 +140,7 @@ impl SessionState {
         Self {
             id,
             peers: Vec::new(),
+            waiting: VecDeque::new(),
             wants: HashSet::new(),
             queue: VecDeque::new(),
             parked: Vec::new(),
@@ -150,6 +160,18 @@ impl SessionState {
 
     pub(crate) fn standing(&mut self, peer: &PeerId) -> Option<&mut Standing> {
         self.peers.iter_mut().find(|standing| standing.peer == *peer)
+    }
+
+    /// Has a peer wait for a place, unless too many do.
+    pub(crate) fn wait(&mut self, peer: PeerId) {
+        if self.waiting.len() < MAX_WAITING && !self.waiting.contains(&peer) {
+            self.waiting.push_back(peer);
+        }
+    }
+
+    /// The peer that has brought nothing for the longest time, and since when.
+    pub(crate) fn idlest(&self) -> Option<(PeerId, Instant)> {
+        self.peers.iter().map(|standing| (standing.peer, standing.since)).min_by_key(|(_, since)| *since)
     }
 
     /// What the answer of a peer probably weighs.

@@ -86,6 +86,9 @@ impl Client {
             self.enlist(id);
             self.pump(now);
         }
+        if self.wanted(id) > 0 {
+            self.rotate(id, now);
+        }
         self.probe(id, now);
         let next = (self.sessions.get(&id).into_iter())
             .flat_map(|session| &session.peers)

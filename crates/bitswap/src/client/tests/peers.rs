@@ -1,6 +1,7 @@
 //! Peers that are silent, wrong or too generous.
 
 use super::*;
+use crate::client::session::MAX_SESSION_PEERS;
 
 #[test]
 fn a_silent_peer_loses_its_wants_to_another() {
@@ -178,4 +179,49 @@ fn a_block_that_is_too_large_is_found_among_others() {
     }
     assert_eq!(refused, [Event::TooLarge { cid: cid(1), from: world.peer(0) }]);
     world.assert_empty();
+}
+
+/// However many silent origins are named before it.
+#[test]
+fn a_full_session_has_a_place_for_a_peer_that_brings_something() {
+    let mut world = World::new(MAX_SESSION_PEERS);
+    world.want(0..200);
+    let good = world.connect();
+    assert!(!world.client.add_peer(world.session, world.peer(good), world.now), "it waits");
+    let begun = world.now;
+    while world.client.wanted(world.session) > 0 {
+        for sent in world.sent(good) {
+            let number = |cid: Cid| (0..200).find(|number| super::cid(*number) == cid).unwrap();
+            match sent {
+                Sent::Block(cid) => world.deliver(good, [number(cid)]),
+                Sent::Have(cid) => world.tell(good, number(cid), true),
+                Sent::Cancel(_) => {}
+            }
+        }
+        world.pass(Duration::from_millis(50));
+        world.events();
+        assert!(world.now - begun < 2 * places::PATIENCE, "{} are left", world.client.wanted(world.session));
+    }
+    assert_eq!(world.client.sessions[&world.session].peers.len(), MAX_SESSION_PEERS);
+}
+
+/// While others wait, those that bring something stay.
+#[test]
+fn peers_that_bring_something_keep_their_places() {
+    let mut world = World::new(MAX_SESSION_PEERS);
+    let peers: Vec<PeerId> = (0..MAX_SESSION_PEERS).map(|peer| world.peer(peer)).collect();
+    world.want(0..1_000);
+    for _ in 0..10 {
+        let other = world.connect();
+        world.client.add_peer(world.session, world.peer(other), world.now);
+    }
+    for round in 0..31 {
+        for peer in 0..MAX_SESSION_PEERS {
+            world.deliver(peer, [round * MAX_SESSION_PEERS + peer]);
+        }
+        world.pass(Duration::from_secs(1));
+        world.events();
+    }
+    let kept = world.client.sessions[&world.session].peers.iter().map(|standing| standing.peer);
+    assert_eq!(kept.collect::<HashSet<_>>(), peers.into_iter().collect());
 }
