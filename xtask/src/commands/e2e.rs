@@ -23,6 +23,9 @@ const THREADS: &str = "--test-threads=3";
 /// run in memory, at a hundredth of the time.
 const POWER_LOSSES_PER_KILL: u64 = 10;
 
+/// CIDs that nobody has, for each of them: a hundred thousand of a thousand.
+const UNFETCHABLE_PER_KILL: u64 = 100;
+
 /// How tests with real peers are run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run<'a> {
@@ -67,6 +70,8 @@ pub(crate) fn tests(run: Run<'_>, suites: &[String], count: &mut Count) -> Resul
         command.env("PINFOLD_E2E_CRASH_ROUNDS", rounds.to_string());
         let losses = u64::from(rounds) * POWER_LOSSES_PER_KILL;
         command.env("PINFOLD_POWER_LOSS_ROUNDS", losses.to_string());
+        let unfetchable = u64::from(rounds) * UNFETCHABLE_PER_KILL;
+        command.env("PINFOLD_E2E_UNFETCHABLE", unfetchable.to_string());
     }
     let passed = watch(&mut command, |line| count.read_line(line))?;
     ensure!(passed, "tests with real peers failed");

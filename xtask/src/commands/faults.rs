@@ -1,6 +1,6 @@
 //! `cargo xtask faults`: what tests do when something fails, many times longer
 //! than in `test`: kills, losses of power, bad and full disks, restarts of
-//! PostgreSQL, jumps of the clock.
+//! PostgreSQL, jumps of the clock, floods of CIDs that nobody has.
 
 use anyhow::Result;
 
@@ -23,6 +23,7 @@ const SUITES: &[&str] = &[
     "postgres_restarts",
     "two_processes",
     "clock",
+    "unfetchable",
 ];
 
 pub(crate) fn run(rounds: u32) -> Result<bool> {
