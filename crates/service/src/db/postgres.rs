@@ -31,12 +31,15 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// database is unavailable.
 const POOL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How a transaction that writes begins. Its statements go by key, whatever
-/// the planner believes of tables that have just begun to grow: a plan is kept
-/// with its statement, and one that reads the whole of a small table is the
-/// wrong one an hour later.
-const BEGIN_WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL enable_seqscan = off; \
-    SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
+/// Has statements go by key, whatever the planner believes of tables that have
+/// just begun to grow: a plan is kept with its statement, and one that reads
+/// the whole of a small table is the wrong one an hour later.
+const BY_KEY: &str =
+    "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
+
+/// Leaves that to the planner, for statements that read everything.
+const AS_PLANNED: &str =
+    "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on";
 
 /// The clock of the database in milliseconds.
 const NOW: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
@@ -138,15 +141,21 @@ impl Session {
         let mut session = Self { client: Some(client), open: false, bulk: mode == Mode::Write };
         let begin = match mode {
             Mode::Single => return Ok((session, 0)),
-            Mode::Write => format!("{BEGIN_WRITE}; {NOW}"),
+            Mode::Write => format!("BEGIN ISOLATION LEVEL READ COMMITTED; {BY_KEY}; {NOW}"),
             Mode::Snapshot(limit) => format!(
-                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {}; {NOW}",
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {BY_KEY}; SET LOCAL statement_timeout = {}; {NOW}",
                 limit.as_millis().max(1)
             ),
         };
         session.open = true;
         let answers = session.client()?.simple_query(&begin).await.map_err(limited)?;
         Ok((session, time(&answers)?))
+    }
+
+    /// Gives statements that read whole tables this time.
+    pub(crate) async fn allow(&self, time: Duration) -> Result<()> {
+        let limit = format!("SET LOCAL statement_timeout = {}; {AS_PLANNED}", time.as_millis());
+        self.batch(&limit).await
     }
 
     pub(crate) async fn commit(&mut self) -> Result<()> {

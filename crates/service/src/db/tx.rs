@@ -184,16 +184,15 @@ impl Tx {
         }
     }
 
-    /// Gives the statements of this transaction more time.
+    /// Gives the statements of this transaction more time, because they read
+    /// whole tables.
     pub(crate) async fn allow(&mut self, time: Duration) -> Result<()> {
         match &mut self.driver {
             Driver::Sqlite(connection) => {
                 connection.limit_time(time);
                 Ok(())
             }
-            Driver::Postgres(session) => {
-                session.batch(&format!("SET LOCAL statement_timeout = {}", time.as_millis())).await
-            }
+            Driver::Postgres(session) => session.allow(time).await,
         }
     }
 }

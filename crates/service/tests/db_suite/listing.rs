@@ -363,3 +363,33 @@ async fn parts_of_names_go_by_index_on_postgres() {
     let read = crate::locking::counted(url, read).await.get::<_, i64>(0);
     assert!(read < NAMES, "{read} of the account's pins were read");
 }
+
+/// A plan is kept with its statement: one made while the tables were small has
+/// to serve when they are large.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_go_by_key_on_postgres_when_tables_have_grown() {
+    const CONTENTS: i64 = 20_000;
+    let world = World::postgres().await;
+    let (db, _, ann) = world.with_node(1 << 30).await;
+    for content in 0..10 {
+        db.add_pin(pin(ann.id, content)).await.unwrap();
+    }
+    let lists = async || {
+        for _ in 0..10 {
+            assert_eq!(list(&db, &ann, query(&Status::ALL)).await.pins.len(), 10);
+        }
+    };
+    lists().await;
+    world
+        .execute(&format!(
+            "INSERT INTO content (key, cid, inline, state)
+             SELECT decode(lpad(to_hex(n), 64, '0'), 'hex'), 'bafy' || n, 0, 0 FROM generate_series(1, {CONTENTS}) n"
+        ))
+        .await;
+    lists().await;
+    db.close().await;
+    let Location::Postgres(url) = &world.settings.location else { unreachable!("it is PostgreSQL") };
+    let read = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'content'";
+    let read = crate::locking::counted(url, read).await.get::<_, i64>(0);
+    assert!(read < CONTENTS, "{read} contents were read for lists of ten pins");
+}
