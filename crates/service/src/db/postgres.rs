@@ -37,9 +37,13 @@ const POOL_TIMEOUT: Duration = Duration::from_secs(5);
 const BY_KEY: &str =
     "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
 
-/// Leaves that to the planner, for statements that read everything.
-const AS_PLANNED: &str =
-    "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on";
+/// Has pages come from an index in their order, for the same reason: what is
+/// sorted was read as a whole before.
+const IN_ORDER: &str = "SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off";
+
+/// Leaves both to the planner, for statements that read everything.
+const AS_PLANNED: &str = "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; \
+    SET LOCAL enable_mergejoin = on; SET LOCAL enable_sort = on; SET LOCAL enable_incremental_sort = on";
 
 /// The clock of the database in milliseconds.
 const NOW: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
@@ -143,7 +147,7 @@ impl Session {
             Mode::Single => return Ok((session, 0)),
             Mode::Write => format!("BEGIN ISOLATION LEVEL READ COMMITTED; {BY_KEY}; {NOW}"),
             Mode::Snapshot(limit) => format!(
-                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {BY_KEY}; SET LOCAL statement_timeout = {}; {NOW}",
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {BY_KEY}; {IN_ORDER}; SET LOCAL statement_timeout = {}; {NOW}",
                 limit.as_millis().max(1)
             ),
         };

@@ -46,8 +46,8 @@ pub(super) async fn list(tx: &mut Tx, account: AccountId, query: &ListQuery, lim
     };
     if !tx.is_sqlite() {
         // A plan that is kept for any text reads all pins of the account
-        // beside the index of names.
-        tx.batch("SET LOCAL plan_cache_mode = force_custom_plan").await?;
+        // beside the index of names, and what that finds has to be sorted.
+        tx.batch("SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL enable_sort = on").await?;
     }
     let count = count(tx, &conditions).await?;
     if count == 0 {
