@@ -12,6 +12,7 @@ use super::{
     content::State,
     error::Result,
     holding::Turn,
+    pins::OF_ROOT,
     placement,
     sql::{Value, values},
     tally,
@@ -129,7 +130,7 @@ pub(crate) async fn write_statuses(tx: &mut Tx) -> Result<()> {
         .iter()
         .map(|(&(content, account), &status)| values![content, account, tally::number(status)].to_vec())
         .collect();
-    let changed = "WHERE content = $1 AND account = $2 AND failure IS NULL AND status <> $3";
+    let changed = format!("WHERE {OF_ROOT} AND failure IS NULL AND status <> $3");
     let found = tx.query_many(&format!("SELECT seq, status FROM pin {changed}"), &lists).await?;
     let mut updates = Vec::new();
     for (((&(_, account), &status), list), rows) in shown.iter().zip(lists).zip(found) {
@@ -168,7 +169,7 @@ pub(crate) async fn fail_older(
     detail: Option<&str>,
 ) -> Result<()> {
     write_statuses(tx).await?;
-    let chosen = "WHERE content = $1 AND account = $2 AND created <= $3 AND failure IS NULL";
+    let chosen = format!("WHERE {OF_ROOT} AND created <= $3 AND failure IS NULL");
     let rows =
         tx.query(&format!("SELECT seq, status FROM pin {chosen}"), &values![content, account, limit]).await?;
     for row in &rows {
@@ -198,10 +199,11 @@ async fn end_credits(tx: &mut Tx, account: AccountId, content: i64) -> Result<bo
     if tx.unit.is_no_successor(content) {
         return Ok(false);
     }
-    let sql =
+    let sql = format!(
         "UPDATE hold SET credit = 0 WHERE successor = $1 AND account = $2 AND credit > 0 AND requestid IN
-        (SELECT requestid FROM pin WHERE content = $1 AND account = $2 AND failure IS NOT NULL)";
-    let ended = tx.execute(sql, &values![content, account]).await?;
+        (SELECT requestid FROM pin WHERE {OF_ROOT} AND failure IS NOT NULL)"
+    );
+    let ended = tx.execute(&sql, &values![content, account]).await?;
     Ok(ended > 0 && tx.unit.holding(account, content).is_some_and(|holding| holding.pins > 0))
 }
 

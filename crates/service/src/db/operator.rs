@@ -87,10 +87,11 @@ pub(crate) async fn deeds(tx: &mut Tx, before: i64, limit: i64) -> Result<Vec<De
     tx.query(sql, &values![before, limit]).await?.iter().map(read).collect()
 }
 
-/// Contents that are pinned or kept, or denied.
+/// Contents that are pinned or kept, or denied. Not with `EXISTS`: PostgreSQL
+/// would read all holdings for each page.
 pub(crate) async fn held_contents(tx: &mut Tx, after: i64, limit: i64) -> Result<Vec<HeldContent>> {
     let sql = "SELECT id, key, denied_why FROM content c WHERE id > $1
-        AND (denied IS NOT NULL OR EXISTS (SELECT 1 FROM holding h WHERE h.content = c.id))
+        AND (denied IS NOT NULL OR (SELECT 1 FROM holding h WHERE h.content = c.id LIMIT 1) IS NOT NULL)
         ORDER BY id LIMIT $2";
     let read = |row: &Row| {
         let denied = row.int(2)? & Why::Root as i64 != 0;

@@ -36,6 +36,11 @@ use admit::{Accepted, Desk, admit};
 const INSERT: &str = "INSERT INTO pin (requestid, account, content, created, seq, status, cid, name, folded, \
     meta, origins, failure, detail) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 
+/// The pins that the account `$2` has of the content `$1`, as a range of the
+/// index of both. With equality PostgreSQL may as well look through all pins of
+/// the account, as long as it has not counted a table that grows from nothing.
+pub(crate) const OF_ROOT: &str = "(content, account) >= ($1, $2) AND (content, account) <= ($1, $2)";
+
 /// Adds pins; answers each in the order given.
 pub(crate) async fn add(tx: &mut Tx, pins: &[NewPin]) -> Result<Vec<Result<PinRecord>>> {
     let contents = intern(tx, pins, &[]).await?;
@@ -147,12 +152,12 @@ async fn load_counts(tx: &mut Tx, accounts: &BTreeSet<i64>, keys: &BTreeSet<(i64
         desk.queued.insert(account, row.count(0)?);
         desk.active.insert(account, row.count(1)?);
     }
-    let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM pin WHERE content = $1 AND account = $2 LIMIT $3) counted";
+    let sql = format!("SELECT COUNT(*) FROM (SELECT 1 FROM pin WHERE {OF_ROOT} LIMIT $3) counted");
     let lists: Vec<_> = keys
         .iter()
         .map(|&(account, content)| values![content, account, content::amount(MAX_PINS_OF_A_ROOT)].to_vec())
         .collect();
-    for (&key, rows) in keys.iter().zip(tx.query_many(sql, &lists).await?) {
+    for (&key, rows) in keys.iter().zip(tx.query_many(&sql, &lists).await?) {
         desk.roots.insert(key, rows.first().map_or(Ok(0), |row| row.count(0))?);
     }
     Ok(desk)

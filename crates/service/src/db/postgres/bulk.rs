@@ -14,7 +14,7 @@
 //!
 //! Rows are found, and locked, in the order of the lists: `OFFSET 0` keeps the
 //! planner from turning the look-ups into a join of its own order, and
-//! [`super::BEGIN_WRITE`] has the joins of the other three go by index.
+//! [`super::BY_KEY`] has the joins of the other three go by index.
 
 use tokio_postgres::types::Type;
 
