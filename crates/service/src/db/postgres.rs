@@ -32,18 +32,18 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const POOL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Has statements go by key, whatever the planner believes of tables that have
-/// just begun to grow: a plan is kept with its statement, and one that reads
-/// the whole of a small table is the wrong one an hour later.
-const BY_KEY: &str =
-    "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
+/// just begun to grow, and keeps each plan with its statement. Left alone, a
+/// page of ten is planned anew each time, which takes ten times as long as it.
+const BY_KEY: &str = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off \
+    -c plan_cache_mode=force_generic_plan";
 
 /// Has pages come from an index in their order, for the same reason: what is
 /// sorted was read as a whole before.
 const IN_ORDER: &str = "SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off";
 
 /// Leaves both to the planner, for statements that read everything.
-const AS_PLANNED: &str = "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; \
-    SET LOCAL enable_mergejoin = on; SET LOCAL enable_sort = on; SET LOCAL enable_incremental_sort = on";
+const AS_PLANNED: &str = "SET LOCAL plan_cache_mode = auto; SET LOCAL enable_seqscan = on; \
+    SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; SET LOCAL enable_sort = on; SET LOCAL enable_incremental_sort = on";
 
 /// The clock of the database in milliseconds.
 const NOW: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
@@ -125,7 +125,9 @@ fn config(url: &str) -> Result<tokio_postgres::Config> {
 /// A pool of at most `size` connections, opened when they are needed.
 pub(crate) fn pool(target: &Target, size: usize) -> Result<Pool> {
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = Manager::from_config(target.config.clone(), target.tls.clone(), recycling);
+    let mut config = target.config.clone();
+    config.options(format!("{} {BY_KEY}", config.get_options().unwrap_or_default()));
+    let manager = Manager::from_config(config, target.tls.clone(), recycling);
     Pool::builder(manager)
         .max_size(size.max(2))
         .runtime(Runtime::Tokio1)
@@ -145,9 +147,9 @@ impl Session {
         let mut session = Self { client: Some(client), open: false, bulk: mode == Mode::Write };
         let begin = match mode {
             Mode::Single => return Ok((session, 0)),
-            Mode::Write => format!("BEGIN ISOLATION LEVEL READ COMMITTED; {BY_KEY}; {NOW}"),
+            Mode::Write => format!("BEGIN ISOLATION LEVEL READ COMMITTED; {NOW}"),
             Mode::Snapshot(limit) => format!(
-                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {BY_KEY}; {IN_ORDER}; SET LOCAL statement_timeout = {}; {NOW}",
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {IN_ORDER}; SET LOCAL statement_timeout = {}; {NOW}",
                 limit.as_millis().max(1)
             ),
         };
