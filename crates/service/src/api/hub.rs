@@ -105,7 +105,7 @@ impl Hub {
         loop {
             match changes.try_recv() {
                 Ok(change) => {
-                    told |= self.0.lock().values().any(|entry| entry.content == change.content);
+                    told |= self.0.lock().values().any(|entry| change.concerns(entry.content));
                 }
                 Err(broadcast::error::TryRecvError::Lagged(_)) => told = true,
                 Err(_) => return told,
@@ -164,6 +164,17 @@ mod tests {
         assert!(hub.subscribe(&pin(2, 3)).is_ok());
         drop(streams);
         assert!(hub.subscribe(&pin(1, 2)).is_ok(), "closed streams do not count");
+    }
+
+    #[test]
+    fn a_change_of_what_is_watched_or_of_anything_is_heard() {
+        let (hub, (sender, mut changes)) = (Hub::default(), broadcast::channel(4));
+        let _stream = hub.subscribe(&pin(1, 1)).unwrap();
+        for (content, heard) in [(1, true), (2, false), (Changed::ANY.content, true)] {
+            sender.send(Changed { content, work: false }).unwrap();
+            assert_eq!(hub.told(&mut changes), heard, "{content}");
+        }
+        assert!(!hub.told(&mut changes), "nothing since");
     }
 
     #[test]
