@@ -185,16 +185,17 @@ async fn trigrams(session: &Session, migrate: bool) -> Result<()> {
     if is_valid(session, &TRIGRAMS).await? == Some(true) {
         return Ok(());
     }
-    let built =
-        if migrate { build_trigrams(session).await.map_err(|error| error.to_string()) } else { Ok(()) };
-    if is_valid(session, &TRIGRAMS).await? != Some(true) {
-        let reason = built.err().unwrap_or_else(|| "the database was opened without --migrate".to_owned());
-        tracing::warn!(
-            %reason,
-            "lists by a part of a name read all names of an account: have the extension pg_trgm installed in \
-             this database (CREATE EXTENSION pg_trgm), and run `pinfold migrate`"
-        );
-    }
+    let reason = if migrate {
+        let Err(error) = build_trigrams(session).await else { return Ok(()) };
+        error.to_string()
+    } else {
+        "the database was opened without --migrate".to_owned()
+    };
+    tracing::warn!(
+        %reason,
+        "lists by a part of a name read all names of an account: have the extension pg_trgm installed in \
+         this database (CREATE EXTENSION pg_trgm), and run `pinfold migrate`"
+    );
     Ok(())
 }
 
