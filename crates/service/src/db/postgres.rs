@@ -211,6 +211,16 @@ impl Session {
     }
 
     pub(crate) async fn query_many(&self, sql: &str, lists: &[Vec<Value>]) -> Result<Vec<Vec<Row>>> {
+        self.rows_of_many(sql, lists, apart).await
+    }
+
+    pub(crate) async fn insert_new(&self, sql: &str, lists: &[Vec<Value>]) -> Result<Vec<Row>> {
+        Ok(self.rows_of_many(sql, lists, together).await?.into_iter().flatten().collect())
+    }
+
+    /// The rows of one statement for many lists; where it is sent once for all
+    /// of them, `sort` says whose they are.
+    async fn rows_of_many(&self, sql: &str, lists: &[Vec<Value>], sort: Sort) -> Result<Vec<Vec<Row>>> {
         if lists.is_empty() {
             return Ok(Vec::new());
         }
@@ -221,24 +231,7 @@ impl Session {
         let parts = lists.chunks(bulk::ROWS).map(|part| async {
             let columns = bulk::columns(part, single.params().len());
             let rows = self.client()?.query(&statement, &references(&columns)).await.map_err(limited)?;
-            apart(&rows, part.len(), answer)
-        });
-        Ok(try_join_all(parts).await?.into_iter().flatten().collect())
-    }
-
-    pub(crate) async fn insert_new(&self, sql: &str, lists: &[Vec<Value>]) -> Result<Vec<Row>> {
-        if lists.is_empty() {
-            return Ok(Vec::new());
-        }
-        let single = self.prepare(sql).await?;
-        let Some((statement, _)) = self.bulk(sql, &single, lists).await? else {
-            let rows = try_join_all(lists.iter().map(|list| self.run(&single, list))).await?;
-            return Ok(rows.into_iter().flatten().collect());
-        };
-        let parts = lists.chunks(bulk::ROWS).map(|part| async {
-            let columns = bulk::columns(part, single.params().len());
-            let rows = self.client()?.query(&statement, &references(&columns)).await.map_err(limited)?;
-            rows.iter().map(row).collect::<Result<Vec<_>>>()
+            sort(&rows, part.len(), answer)
         });
         Ok(try_join_all(parts).await?.into_iter().flatten().collect())
     }
@@ -325,7 +318,15 @@ fn references<'c>(columns: &'c [Vec<&Value>]) -> Vec<&'c (dyn ToSql + Sync)> {
     columns.iter().map(|column| column as _).collect()
 }
 
-/// The rows of a statement for many lists, list by list.
+/// Whose the rows of a statement for so many lists are.
+type Sort = fn(&[tokio_postgres::Row], usize, bulk::Answer) -> Result<Vec<Vec<Row>>>;
+
+/// All of them together: some lists have none, and nobody can tell which.
+fn together(rows: &[tokio_postgres::Row], _: usize, _: bulk::Answer) -> Result<Vec<Vec<Row>>> {
+    Ok(vec![rows.iter().map(row).collect::<Result<_>>()?])
+}
+
+/// List by list.
 fn apart(rows: &[tokio_postgres::Row], lists: usize, answer: bulk::Answer) -> Result<Vec<Vec<Row>>> {
     let mut found = vec![Vec::new(); lists];
     for (at, from) in rows.iter().enumerate() {
