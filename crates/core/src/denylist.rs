@@ -2,17 +2,16 @@
 //!
 //! A list is text: an optional YAML header ended by `---`, then one rule a
 //! line. Rules go by multihash, whatever version, base or codec a CID is
-//! written in; by path below one; by IPNS name; or by a hash of either, so
-//! that a list can be shared without being a directory of what it denies. A
-//! rule that begins with `!` allows. Of all rules that match, the last one
-//! decides.
+//! written in; by path below one; or by a hash of either, so that a list can be
+//! shared without being a directory of what it denies. A rule that begins with
+//! `!` allows. Of all rules that match, the last one decides.
 //!
 //! | rule | denies |
 //! |---|---|
 //! | `/ipfs/CID` | the block, not the paths below it |
 //! | `/ipfs/CID/path` | that path |
 //! | `/ipfs/CID/*`, `/ipfs/CID/pa*` | every path that begins so; `/*` is the block too |
-//! | `/ipns/NAME` and with paths | the same of a name; a key by its multihash |
+//! | `/ipns/NAME` and with paths | nothing here, where no names are resolved |
 //! | `//MULTIHASH` | what hashes to it: base58btc multihash, `/path` behind it |
 //! | `//64 hex digits` | the same with `CIDv1 in base32/path` and SHA-256 |
 //!
@@ -29,7 +28,7 @@ use std::collections::HashMap;
 
 use crate::content::{Cid, Multihash};
 use crate::links::Codec;
-use key::{CidKeys, DoubleHash, Name};
+use key::{CidKeys, DoubleHash};
 use rule::{PathRule, Rule, Target};
 
 /// The longest line, in bytes with its end, as the format's specification
@@ -67,8 +66,6 @@ pub struct Denylist {
     blocks: HashMap<Box<[u8]>, Mark>,
     /// Rules with paths, by multihash.
     paths: HashMap<Box<[u8]>, Vec<(PathRule, Mark)>>,
-    /// Rules of names.
-    names: HashMap<Name, Vec<(PathRule, Mark)>>,
     /// Legacy double hashes: SHA-256 of `CIDv1/path`.
     legacy: HashMap<[u8; 32], Mark>,
     /// Double hashes by function and length.
@@ -137,7 +134,7 @@ impl Denylist {
             Target::Multihash(multihash, Some(path)) => {
                 self.paths.entry(multihash).or_default().push((path, mark));
             }
-            Target::Name(name, path) => self.names.entry(name).or_default().push((path, mark)),
+            Target::Name => {}
             Target::Hashed { legacy, double } => {
                 if let Some((kind, digest)) = double {
                     if self.double.len() >= MAX_DOUBLE_HASHES && !self.double.contains_key(&kind) {
@@ -200,21 +197,6 @@ impl Denylist {
         let rules = if self.paths.is_empty() { None } else { self.paths.get(&*cid.hash().to_bytes()) };
         let denying = rules.into_iter().flatten().filter(|(_, mark)| !mark.allows);
         denying.map(|(rule, _)| rule.written())
-    }
-
-    /// Whether an IPNS name, or a path below it, is denied: a key in any
-    /// writing, or a domain, also as gateways inline it into one label.
-    #[must_use]
-    pub fn is_name_denied(&self, name: &str, path: &str) -> bool {
-        if self.is_empty() {
-            return false;
-        }
-        let path = path.trim_matches('/');
-        let name = Name::requested(name);
-        let plain = self.names.get(&name).and_then(|rules| last_match(rules, path));
-        let legacy = self.legacy_match(|| name.legacy(path));
-        let double = self.double_match(|| name.modern(path));
-        denies([plain, legacy, double, None])
     }
 
     fn legacy_match(&self, text: impl FnOnce() -> String) -> Option<Mark> {

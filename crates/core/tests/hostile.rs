@@ -103,7 +103,6 @@ proptest! {
         prop_assert!(list.len() + errors.len() <= text.split('\n').count());
         let cid: Cid = content::parse("bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy").unwrap();
         let _ = list.is_denied(&cid, &path);
-        let _ = list.is_name_denied(&path, &path);
     }
 
     #[test]

@@ -5,9 +5,6 @@ use cid::multibase::Base;
 use crate::content::{self, Cid, Multihash};
 use crate::hash;
 
-/// The codec of IPNS keys.
-const LIBP2P_KEY: u8 = 0x72;
-
 /// The longest base58btc text that is decoded, which takes time by its
 /// square. A multihash of 128 bytes has 180 characters.
 const MAX_BASE58: usize = 200;
@@ -102,64 +99,7 @@ impl<'a> CidKeys<'a> {
 
     /// `base58btc multihash/path`, without the slash where it is empty.
     pub(super) fn modern(&self) -> String {
-        join(Base::Base58Btc.encode(self.cid.hash().to_bytes()), self.path)
-    }
-}
-
-fn join(mut text: String, path: &str) -> String {
-    if !path.is_empty() {
-        text.push('/');
-        text.push_str(path);
-    }
-    text
-}
-
-/// An IPNS name as rules and requests are compared by.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Name {
-    /// A key, by its multihash in binary.
-    Key(Box<[u8]>),
-    /// A domain, in lower case.
-    Domain(Box<str>),
-}
-
-impl Name {
-    /// The name in a rule.
-    pub(super) fn written(text: &str) -> Self {
-        match multihash_of(text) {
-            Some(hash) => Self::Key(hash.to_bytes().into()),
-            None => Self::Domain(text.to_ascii_lowercase().into()),
-        }
-    }
-
-    /// The name in a request. Gateways inline a domain into one label: a dot
-    /// becomes a hyphen, a hyphen two.
-    pub(super) fn requested(text: &str) -> Self {
-        match Self::written(text) {
-            Self::Domain(label) if !label.contains('.') => {
-                let domain = label.replace("--", "\0").replace('-', ".").replace('\0', "-");
-                Self::Domain(domain.into())
-            }
-            name => name,
-        }
-    }
-
-    pub(super) fn legacy(&self, path: &str) -> String {
-        match self {
-            Self::Key(bytes) => {
-                // A CIDv1 is its version, its codec and the multihash; these
-                // two are single bytes.
-                let cid = [&[1, LIBP2P_KEY], &**bytes].concat();
-                format!("b{}/{path}", Base::Base32Lower.encode(cid))
-            }
-            Self::Domain(domain) => format!("{domain}/{path}"),
-        }
-    }
-
-    pub(super) fn modern(&self, path: &str) -> String {
-        match self {
-            Self::Key(bytes) => join(Base::Base58Btc.encode(bytes), path),
-            Self::Domain(domain) => join(format!("/ipns/{domain}"), path),
-        }
+        let hash = Base::Base58Btc.encode(self.cid.hash().to_bytes());
+        if self.path.is_empty() { hash } else { format!("{hash}/{}", self.path) }
     }
 }

@@ -2,7 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::key::{self, DoubleHash, Name};
+use super::key::{self, DoubleHash};
 use super::{MAX_DOUBLE_HASHES, MAX_HEADER, MAX_LINE, MAX_RULES};
 use crate::content::Multihash;
 
@@ -51,8 +51,8 @@ pub(super) struct Rule {
 pub(super) enum Target {
     /// A multihash, and paths below it.
     Multihash(Box<[u8]>, Option<PathRule>),
-    /// A name, and paths below it.
-    Name(Name, PathRule),
+    /// An IPNS name, and paths below it.
+    Name,
     /// A double hash in one of its forms, or in both where the text can be
     /// read either way.
     Hashed { legacy: Option<[u8; 32]>, double: Option<(DoubleHash, Box<[u8]>)> },
@@ -66,7 +66,7 @@ pub(super) struct PathRule {
 }
 
 impl PathRule {
-    /// Reads what follows a CID or name. A star at the end means a prefix; it
+    /// Reads what follows a CID or a name. A star at the end means a prefix; it
     /// is looked for first, so that an encoded one is a star.
     fn parse(text: &str) -> Result<Self, RuleError> {
         let prefix = text.strip_suffix("/*").or_else(|| text.strip_suffix('*'));
@@ -128,7 +128,8 @@ fn name(text: &str) -> Result<Target, RuleError> {
     if name.is_empty() {
         return Err(RuleError::Name);
     }
-    Ok(Target::Name(Name::written(name), PathRule::parse(path)?))
+    PathRule::parse(path)?;
+    Ok(Target::Name)
 }
 
 fn double_hash(text: &str) -> Result<Target, RuleError> {
