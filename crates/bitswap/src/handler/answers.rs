@@ -37,6 +37,7 @@ enum Read {
 }
 
 /// Answers whose blocks have been read.
+#[derive(Default)]
 struct Answered {
     blocks: Vec<(Cid, Bytes)>,
     presences: Vec<(Cid, bool)>,
@@ -46,7 +47,7 @@ struct Answered {
 pub(super) struct Answers {
     link: Arc<Link>,
     shared: Arc<Shared>,
-    writer: Writer,
+    pub(super) writer: Writer,
     /// The version of the last stream.
     version: Version,
     /// What the batch that is written weighs.
@@ -60,24 +61,8 @@ impl Answers {
         Self { link, shared, writer, version, writing: 0, next: None }
     }
 
-    pub(super) fn writer(&self) -> &Writer {
-        &self.writer
-    }
-
     pub(super) fn is_busy(&self) -> bool {
         self.writer.is_busy() || self.next.is_some()
-    }
-
-    pub(super) fn opened(&mut self, stream: libp2p::Stream, version: Version) {
-        self.writer.opened(stream, version);
-    }
-
-    pub(super) fn not_opened(&mut self, now: Instant) {
-        self.writer.not_opened(now);
-    }
-
-    pub(super) fn check_deadline(&mut self, now: Instant) {
-        self.writer.check_deadline(now);
     }
 
     /// Reads and writes; true when a stream is to be opened.
@@ -125,7 +110,7 @@ impl Answers {
         let Some(batch) = self.shared.server.lock().take_batch(&self.link, self.version) else { return };
         let bytes = batch.bytes;
         let read = if batch.blocks.is_empty() {
-            Read::Done(Answered { blocks: Vec::new(), presences: batch.presences })
+            Read::Done(Answered { presences: batch.presences, ..Answered::default() })
         } else {
             let (blocks, peer) = (self.shared.blocks.clone(), self.link.peer);
             Read::Reading(tokio::task::spawn_blocking(move || read(&*blocks, &peer, batch)))
@@ -138,7 +123,7 @@ impl Answers {
         let Read::Reading(reading) = &mut next.read else { return };
         let Poll::Ready(answered) = Pin::new(reading).poll(cx) else { return };
         // Else the runtime shuts down, or the block store panicked.
-        next.read = Read::Done(answered.unwrap_or_else(|_| Answered::nothing()));
+        next.read = Read::Done(answered.unwrap_or_default());
     }
 
     /// Begins to write the next batch; false when there is none, or it is
@@ -175,12 +160,6 @@ impl Answers {
     pub(super) fn give_back(&mut self) {
         let ahead = self.next.take().map_or(0, |next| next.bytes);
         self.shared.server.lock().sent(std::mem::take(&mut self.writing) + ahead);
-    }
-}
-
-impl Answered {
-    fn nothing() -> Self {
-        Self { blocks: Vec::new(), presences: Vec::new() }
     }
 }
 

@@ -178,10 +178,9 @@ impl Handler {
 
     /// Ends what takes too long.
     fn keep_house(&mut self, cx: &mut Context<'_>, now: Instant) {
-        let needed = !self.inbound.is_empty()
-            || [&self.wants, self.answers.writer()]
-                .iter()
-                .any(|writer| writer.is_busy() || writer.is_waiting());
+        let writers = [&self.wants, &self.answers.writer];
+        let needed =
+            !self.inbound.is_empty() || writers.iter().any(|writer| writer.is_busy() || writer.is_waiting());
         if !needed {
             self.housekeeping = None;
             return;
@@ -190,7 +189,7 @@ impl Handler {
         while Pin::new(&mut *delay).poll(cx).is_ready() {
             self.inbound.close_idle(now);
             self.wants.check_deadline(now);
-            self.answers.check_deadline(now);
+            self.answers.writer.check_deadline(now);
             delay.reset(HOUSEKEEPING);
             cx.waker().wake_by_ref();
         }
@@ -204,7 +203,7 @@ impl Handler {
         }
         match purpose {
             Purpose::Wants => self.wants.not_opened(now),
-            Purpose::Answers => self.answers.not_opened(now),
+            Purpose::Answers => self.answers.writer.not_opened(now),
         }
     }
 }
@@ -273,7 +272,7 @@ impl ConnectionHandler for Handler {
                 info,
             }) => match info {
                 Purpose::Wants => self.wants.opened(stream, version),
-                Purpose::Answers => self.answers.opened(stream, version),
+                Purpose::Answers => self.answers.writer.opened(stream, version),
             },
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
                 self.on_not_opened(info, &error);
