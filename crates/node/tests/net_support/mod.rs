@@ -62,11 +62,14 @@ pub async fn gone(at: &Network, of: &Network) {
 
 /// Connects `a` with `b` and waits until both sides know.
 pub async fn join(a: &Network, b: &Network) {
+    let mut arrivals = b.arrivals();
     a.dial(Some(b.peer_id()), b.listen_addresses(), true).await.unwrap();
-    until(|| a.is_connected(&b.peer_id()) && b.is_connected(&a.peer_id())).await;
+    while !b.is_connected(&a.peer_id()) {
+        arrival(&mut arrivals).await;
+    }
 }
 
-/// Polls a condition that no event tells of.
+/// Polls a condition that no event tells of, such as the end of a connection.
 pub async fn until(condition: impl Fn() -> bool) {
     let wait = async {
         while !condition() {

@@ -50,7 +50,8 @@ pub(crate) async fn new_database() -> String {
 pub(crate) type Connection =
     tokio_postgres::Connection<tokio_postgres::Socket, tokio_postgres::tls::NoTlsStream>;
 
-/// Connects, as soon as the server has started.
+/// Connects, as soon as the server has started: it tells nobody of that but
+/// whoever tries.
 pub(crate) async fn connect(url: &str) -> (tokio_postgres::Client, Connection) {
     let end = Instant::now() + START_TIMEOUT;
     loop {
