@@ -10,7 +10,7 @@ mod floors;
 mod load;
 mod meter;
 mod network;
-#[path = "../../crates/bitswap/tests/common/peer/mod.rs"]
+#[path = "../../crates/bitswap/tests/swarms/common/peer/mod.rs"]
 mod peer;
 mod pins;
 mod reclaim;

@@ -18,7 +18,7 @@ use pinfold_node_api::{Answer, Assignment, EventKind};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-#[path = "../../bitswap/tests/common/peer/mod.rs"]
+#[path = "../../bitswap/tests/swarms/common/peer/mod.rs"]
 mod peer;
 mod support;
 
@@ -71,13 +71,13 @@ async fn put_off(service: &FakeService, content: i64) -> Reason {
 struct Exaggerating {
     peer: PeerId,
     address: Multiaddr,
-    told: mpsc::UnboundedReceiver<()>,
+    told: mpsc::Receiver<()>,
 }
 
 impl Exaggerating {
     async fn start() -> Self {
         let raw = Raw::start(BITSWAP).await;
-        let (tell, told) = mpsc::unbounded_channel();
+        let (tell, told) = mpsc::channel(1);
         let (peer, address) = (raw.peer, raw.address.clone());
         tokio::spawn(exaggerate(raw, tell));
         Self { peer, address, told }
@@ -88,14 +88,14 @@ impl Exaggerating {
     }
 }
 
-async fn exaggerate(mut peer: Raw, told: mpsc::UnboundedSender<()>) {
+async fn exaggerate(mut peer: Raw, told: mpsc::Sender<()>) {
     let large = raw::blocks([&vec![0; 3 << 20][..]]);
     while let Some(mut wantlist) = peer.inbound.recv().await {
         while let Ok(message) = raw::read(&mut wantlist).await {
             for entry in raw::wanted(&message) {
                 if entry.want_type == 0 {
                     let _ = peer.try_send(&large).await;
-                    let _ = told.send(());
+                    let _ = told.try_send(());
                 } else {
                     let _ = peer.try_send(&raw::have(entry.cid)).await;
                 }

@@ -11,7 +11,7 @@ use pinfold_core::content;
 use pinfold_node::{Node, Pauses, Settings, net};
 use pinfold_node_api::Assignment;
 
-#[path = "../../bitswap/tests/common/peer/mod.rs"]
+#[path = "../../bitswap/tests/swarms/common/peer/mod.rs"]
 mod peer;
 mod support;
 

@@ -7,7 +7,7 @@ use self::proto::{Block, Entry as ProtoEntry, Message, Presence, Wantlist};
 use super::decode::{DecodeError, Decoder};
 use super::*;
 
-#[path = "../../tests/common/peer/proto.rs"]
+#[path = "../../tests/swarms/common/peer/proto.rs"]
 pub(crate) mod proto;
 
 fn cid(number: u64) -> Cid {

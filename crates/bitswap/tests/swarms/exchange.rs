@@ -1,8 +1,6 @@
 //! Two nodes exchange blocks.
 
-mod common;
-
-use common::{Node, block, cid_of, collect, eventually, next};
+use crate::common::{Node, PATIENCE, block, cid_of, collect, eventually, next};
 use pinfold_bitswap::Event;
 
 async fn fetch(count: usize, length: usize) {
@@ -107,7 +105,7 @@ async fn a_session_ends_with_the_behaviour() {
     let node = Node::start().await;
     let mut session = node.handle.new_session();
     drop(node);
-    let ended = tokio::time::timeout(common::PATIENCE, session.next()).await.expect("in time");
+    let ended = tokio::time::timeout(PATIENCE, session.next()).await.expect("in time");
     assert_eq!(ended, None);
 }
 

@@ -1,15 +1,12 @@
 //! Peers that lie, flood, stall and close streams.
 
-mod common;
-
-use common::proto::Message;
-use common::raw::{self, Raw};
-use common::{Node, block, cid_of, collect, eventually, next};
+use crate::common::peer::origins::BITSWAP;
+use crate::common::proto::Message;
+use crate::common::raw::{self, Raw};
+use crate::common::{Node, block, cid_of, collect, eventually, next};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use pinfold_bitswap::{BanReason, Event};
 use prost::Message as _;
-
-const BITSWAP: &str = "/ipfs/bitswap/1.2.0";
 
 /// Blocks that a good peer gets while a bad one is looked at: turns enough for
 /// what would be done for the bad one.

@@ -2,16 +2,14 @@
 //! nobody asked for, and one closes every stream that is idle. The third alone
 //! is of any use, and the fetch must come to its end over it.
 
-mod common;
-
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::common::peer::origins::{BITSWAP, Blocks, lie, serve, stall};
+use crate::common::raw::{self, Raw};
+use crate::common::{Node, block, cid_of, collect};
 use bytes::Bytes;
-use common::peer::origins::{BITSWAP, Blocks, lie, serve, stall};
-use common::raw::{self, Raw};
-use common::{Node, block, cid_of, collect};
 use parking_lot::Mutex;
 use pinfold_bitswap::{Event, Session};
 use tokio::task::JoinHandle;

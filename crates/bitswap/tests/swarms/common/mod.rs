@@ -1,7 +1,5 @@
 //! Nodes for tests: a swarm on loopback with a block store in memory.
 
-#![allow(dead_code, unused_imports, reason = "each test file uses its part")]
-
 pub(crate) mod peer;
 
 use std::collections::HashMap;
@@ -16,7 +14,8 @@ use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, PeerId};
 use multihash_codetable::{Code, MultihashDigest};
 use parking_lot::Mutex;
-pub(crate) use peer::{PATIENCE, listen, proto, raw, swarm};
+use peer::{EVENTS, listen, swarm};
+pub(crate) use peer::{PATIENCE, proto, raw};
 use pinfold_bitswap::{Behaviour, Blocks, Config, Event, Handle, Session};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -92,9 +91,9 @@ pub(crate) struct Node {
     pub(crate) address: Multiaddr,
     pub(crate) handle: Handle,
     pub(crate) blocks: Arc<Memory>,
-    commands: mpsc::UnboundedSender<Command>,
-    connected: Mutex<mpsc::UnboundedReceiver<()>>,
-    refused: Mutex<mpsc::UnboundedReceiver<()>>,
+    commands: mpsc::Sender<Command>,
+    connected: Mutex<mpsc::Receiver<()>>,
+    refused: Mutex<mpsc::Receiver<()>>,
     task: JoinHandle<()>,
 }
 
@@ -114,17 +113,17 @@ impl Node {
         let (behaviour, handle) = Behaviour::new(config, blocks.clone());
         let mut swarm = swarm(behaviour);
         let address = listen(&mut swarm).await;
-        let (commands, mut receiver) = mpsc::unbounded_channel();
-        let (established, connected) = mpsc::unbounded_channel();
-        let (failed, refused) = mpsc::unbounded_channel();
+        let (commands, mut receiver) = mpsc::channel(EVENTS);
+        let (established, connected) = mpsc::channel(EVENTS);
+        let (failed, refused) = mpsc::channel(EVENTS);
         let peer = *swarm.local_peer_id();
         let task = tokio::spawn(async move {
             loop {
                 tokio::select! {
                     event = swarm.select_next_some() => {
                         match event {
-                            SwarmEvent::ConnectionEstablished { .. } => { let _ = established.send(()); }
-                            SwarmEvent::OutgoingConnectionError { .. } => { let _ = failed.send(()); }
+                            SwarmEvent::ConnectionEstablished { .. } => { let _ = established.try_send(()); }
+                            SwarmEvent::OutgoingConnectionError { .. } => { let _ = failed.try_send(()); }
                             _ => {}
                         }
                     }
@@ -160,15 +159,15 @@ impl Node {
     }
 
     pub(crate) fn dial(&self, address: &Multiaddr) {
-        self.commands.send(Command::Dial(address.clone())).expect("node runs");
+        self.commands.try_send(Command::Dial(address.clone())).expect("the node runs");
     }
 
     pub(crate) fn disconnect(&self, peer: PeerId) {
-        self.commands.send(Command::Disconnect(peer)).expect("node runs");
+        self.commands.try_send(Command::Disconnect(peer)).expect("the node runs");
     }
 }
 
-async fn soon(events: &Mutex<mpsc::UnboundedReceiver<()>>) {
+async fn soon(events: &Mutex<mpsc::Receiver<()>>) {
     let event = std::future::poll_fn(|cx| events.lock().poll_recv(cx));
     tokio::time::timeout(PATIENCE, event).await.expect("it happens in time").expect("the node runs");
 }
@@ -197,7 +196,7 @@ pub(crate) async fn collect(
     blocks
 }
 
-/// Waits until something is so.
+/// Polls what no event tells of: statistics, and counts of the tests' own.
 pub(crate) async fn eventually(mut condition: impl FnMut() -> bool) {
     let wait = async {
         while !condition() {

@@ -1,8 +1,8 @@
 //! A peer that shares no code with the crate: its messages are a protobuf
-//! library's, and what it says a test writes. The end-to-end benchmark
-//! includes this folder too.
+//! library's, and what it says a test writes. The node's tests and the
+//! end-to-end benchmark include this folder too.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, reason = "whoever includes it uses a part of it")]
 
 pub(crate) mod origins;
 pub(crate) mod proto;
@@ -17,13 +17,20 @@ use libp2p::{Multiaddr, Swarm, SwarmBuilder, noise, tcp, yamux};
 /// Nothing is waited for longer than this.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The streams of a connection: none is lost because nobody takes it.
+pub(crate) const MAX_STREAMS: usize = 4_096;
+
+/// Commands, connections and failed dials that wait; of more of these no test
+/// needs to know.
+pub(crate) const EVENTS: usize = 64;
+
 /// A swarm over TCP, noise and yamux.
 pub(crate) fn swarm<B: NetworkBehaviour>(behaviour: B) -> Swarm<B> {
     SwarmBuilder::with_new_identity()
         .with_tokio()
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, || {
             let mut config = yamux::Config::default();
-            config.set_max_num_streams(4_096);
+            config.set_max_num_streams(MAX_STREAMS);
             config
         })
         .expect("noise can be set up")

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::proto::{Block, Entry, Message, Presence, Wantlist};
-use super::{PATIENCE, listen, swarm};
+use super::{EVENTS, MAX_STREAMS, PATIENCE, listen, swarm};
 
 /// The prefix of a raw block hashed with SHA-256.
 const PREFIX: [u8; 4] = [1, 0x55, 0x12, 32];
@@ -58,7 +58,7 @@ upgrade!(OutboundUpgrade, upgrade_outbound);
 
 struct Handler {
     protocol: StreamProtocol,
-    inbound: mpsc::UnboundedSender<Stream>,
+    inbound: mpsc::Sender<Stream>,
     requested: VecDeque<oneshot::Sender<Stream>>,
 }
 
@@ -109,7 +109,7 @@ impl ConnectionHandler for Handler {
     ) {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, .. }) => {
-                let _ = self.inbound.send(protocol);
+                let _ = self.inbound.try_send(protocol);
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, info }) => {
                 let _ = info.expect("every stream was asked for").send(protocol);
@@ -121,9 +121,9 @@ impl ConnectionHandler for Handler {
 
 struct Behaviour {
     protocol: StreamProtocol,
-    inbound: mpsc::UnboundedSender<Stream>,
+    inbound: mpsc::Sender<Stream>,
     peer: Option<PeerId>,
-    opens: mpsc::UnboundedReceiver<oneshot::Sender<Stream>>,
+    opens: mpsc::Receiver<oneshot::Sender<Stream>>,
 }
 
 impl Behaviour {
@@ -182,9 +182,9 @@ pub(crate) struct Raw {
     pub(crate) peer: PeerId,
     pub(crate) address: Multiaddr,
     /// Streams that the other peer has opened.
-    pub(crate) inbound: mpsc::UnboundedReceiver<Stream>,
-    opens: mpsc::UnboundedSender<oneshot::Sender<Stream>>,
-    gone: mpsc::UnboundedReceiver<()>,
+    pub(crate) inbound: mpsc::Receiver<Stream>,
+    opens: mpsc::Sender<oneshot::Sender<Stream>>,
+    gone: mpsc::Receiver<()>,
     task: JoinHandle<()>,
 }
 
@@ -196,9 +196,9 @@ impl Drop for Raw {
 
 impl Raw {
     pub(crate) async fn start(protocol: &'static str) -> Self {
-        let (inbound_sender, inbound) = mpsc::unbounded_channel();
-        let (opens, opens_receiver) = mpsc::unbounded_channel();
-        let (gone_sender, gone) = mpsc::unbounded_channel();
+        let (inbound_sender, inbound) = mpsc::channel(MAX_STREAMS);
+        let (opens, opens_receiver) = mpsc::channel(MAX_STREAMS);
+        let (gone_sender, gone) = mpsc::channel(EVENTS);
         let mut swarm = swarm(Behaviour {
             protocol: StreamProtocol::new(protocol),
             inbound: inbound_sender,
@@ -210,7 +210,7 @@ impl Raw {
         let task = tokio::spawn(async move {
             loop {
                 if let SwarmEvent::ConnectionClosed { .. } = swarm.select_next_some().await {
-                    let _ = gone_sender.send(());
+                    let _ = gone_sender.try_send(());
                 }
             }
         });
@@ -225,7 +225,7 @@ impl Raw {
     /// Opens a stream to the other peer.
     pub(crate) async fn open(&self) -> Stream {
         let (sender, receiver) = oneshot::channel();
-        self.opens.send(sender).expect("runs");
+        self.opens.send(sender).await.expect("runs");
         tokio::time::timeout(PATIENCE, receiver).await.expect("a stream in time").expect("connected")
     }
 
@@ -240,7 +240,7 @@ impl Raw {
     pub(crate) async fn try_send(&self, message: &Message) -> std::io::Result<()> {
         let gone = || std::io::Error::other("the other peer is gone");
         let (sender, receiver) = oneshot::channel();
-        self.opens.send(sender).map_err(|_| gone())?;
+        self.opens.send(sender).await.map_err(|_| gone())?;
         let mut stream = receiver.await.map_err(|_| gone())?;
         stream.write_all(&message.encode_length_delimited_to_vec()).await?;
         stream.close().await
