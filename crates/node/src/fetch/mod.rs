@@ -7,6 +7,7 @@
 
 mod derive;
 mod exchange;
+mod limits;
 mod manager;
 mod meta;
 mod report;
@@ -18,10 +19,20 @@ mod transfer;
 mod walk;
 mod workers;
 
+use tokio::time::Instant;
+
+pub use limits::Limits;
 pub use manager::Pauses;
-pub use walk::Limits;
 
 pub(crate) use manager::{Command, Context, Manager};
 pub(crate) use slots::Slots;
 pub(crate) use sources::Net;
 pub(crate) use workers::Workers;
+
+/// Waits for a moment, for ever where there is none.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

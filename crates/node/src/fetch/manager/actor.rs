@@ -1,9 +1,8 @@
 //! The task behind the manager's handle.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use libp2p::PeerId;
 use pinfold_core::content::{self, BlockCid, ContentKey};
@@ -16,34 +15,23 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::transfer::{Input, Outcome};
+use super::super::until;
 use super::attempt::{Attempt, let_go};
 use super::expected::Expected;
 use super::job::{Job, Running, State, Then};
 use super::queue::Queue;
+use super::recent::Recent;
+use super::writes::{Write, Writes};
 use super::{Command, Context, Examined, Peers, examine};
 use crate::assignments::{Assignments, Record, State as Noted};
 
 /// Records read at a time when the node starts.
 const PAGE: usize = 1_024;
 
-/// For how long a peer that connected is worth asking about new contents: an
-/// origin's connection can be faster than the assignment that names it.
-const RECENT: Duration = Duration::from_secs(60);
-/// How many of those are remembered.
-const MAX_RECENT: usize = 64;
-
 /// Contents that a newly connected peer is asked about.
 const MAX_ASKED: usize = 256;
 /// Newly connected peers that are asked at a time.
 const MAX_ASKING: usize = 4;
-
-/// A change on disk.
-enum Write {
-    State(AllocationId, Noted),
-    Settle(AllocationId),
-    Compared(AllocationId, i64, bool),
-    Remove(AllocationId),
-}
 
 /// What a task of the manager has to say when it ends.
 pub(super) enum Ended {
@@ -63,12 +51,12 @@ pub(super) struct Actor<P: Peers> {
     /// When waiting contents are tried again.
     timers: BTreeSet<(Instant, i64)>,
     expected: Expected<PeerId, P::Guard>,
-    recent: VecDeque<(Instant, PeerId)>,
+    recent: Recent,
     asking: usize,
     tasks: JoinSet<Ended>,
     /// Contents that are being let go, and what has been assigned meanwhile.
     releasing: HashMap<i64, Option<Examined>>,
-    writes: Vec<Write>,
+    writes: Writes,
 }
 
 impl<P: Peers> Actor<P> {
@@ -81,11 +69,11 @@ impl<P: Peers> Actor<P> {
             queue: Queue::default(),
             timers: BTreeSet::new(),
             expected: Expected::new(),
-            recent: VecDeque::new(),
+            recent: Recent::default(),
             asking: 0,
             tasks: JoinSet::new(),
             releasing: HashMap::new(),
-            writes: Vec::new(),
+            writes: Writes::default(),
         }
     }
 
@@ -95,7 +83,7 @@ impl<P: Peers> Actor<P> {
         let cancel = self.cancel.clone();
         loop {
             self.start_attempts();
-            self.write().await;
+            self.writes.carry_out(&self.context).await;
             self.measure();
             let next = self.timers.first().map(|(at, _)| *at);
             tokio::select! {
@@ -105,7 +93,7 @@ impl<P: Peers> Actor<P> {
                     Ok(ended) => self.on_ended(ended),
                     Err(error) => std::panic::resume_unwind(error.into_panic()),
                 },
-                () = sleep_until(next) => self.on_time(),
+                () = until(next) => self.on_time(),
             }
         }
         // What was answered is noted, so that it is not told again.
@@ -113,7 +101,7 @@ impl<P: Peers> Actor<P> {
         while let Ok(command) = commands.try_recv() {
             self.on_command(command);
         }
-        self.write().await;
+        self.writes.carry_out(&self.context).await;
         // Attempts are told to stop by the same token, and keep what they have.
         while self.tasks.join_next().await.is_some() {}
     }
@@ -142,39 +130,7 @@ impl<P: Peers> Actor<P> {
             for examined in examine(&self.context, records).await {
                 self.on_record(examined);
             }
-            self.write().await;
-        }
-    }
-
-    async fn write(&mut self) {
-        if self.writes.is_empty() {
-            return;
-        }
-        let (assignments, writes) = (self.context.assignments.clone(), std::mem::take(&mut self.writes));
-        let held = |write: &Write| match write {
-            Write::State(id, Noted::Held) => Some((id.content, false)),
-            Write::Compared(id, ..) => Some((id.content, true)),
-            _ => None,
-        };
-        let compare: Vec<(i64, bool)> = writes.iter().filter_map(held).collect();
-        let written = self.context.workers.run(move || {
-            writes.into_iter().try_for_each(|write| match write {
-                Write::State(id, state) => assignments.set_state(id, state),
-                Write::Settle(id) => assignments.settle(id),
-                Write::Compared(id, denylist, denied) => assignments.set_compared(id, denylist, denied),
-                Write::Remove(id) => assignments.remove(id),
-            })
-        });
-        if let Err(error) = written.await {
-            // What was not written is derived again after the next start.
-            tracing::error!(%error, "cannot note what became of an assignment");
-        }
-        for (content, noted) in compare {
-            if noted {
-                self.context.compare.noted(content);
-            } else {
-                self.context.compare.stored(content);
-            }
+            self.writes.carry_out(&self.context).await;
         }
     }
 
@@ -302,13 +258,7 @@ impl<P: Peers> Actor<P> {
             report: job.reporter(&self.context.outbox, content),
             fairness: job.fairness,
             repair: job.repair,
-            recent: self
-                .recent
-                .iter()
-                .rev()
-                .filter(|(at, _)| at.elapsed() < RECENT)
-                .map(|(_, peer)| *peer)
-                .collect(),
+            recent: self.recent.peers(Instant::now()),
             cancel: running.cancel.clone(),
         };
         self.queue.begin(job.fairness);
@@ -495,12 +445,7 @@ impl<P: Peers> Actor<P> {
     }
 
     fn on_arrival(&mut self, peer: PeerId) {
-        let now = Instant::now();
-        self.recent.retain(|(at, known)| *known != peer && now.duration_since(*at) < RECENT);
-        self.recent.push_back((now, peer));
-        if self.recent.len() > MAX_RECENT {
-            self.recent.pop_front();
-        }
+        self.recent.add(peer, Instant::now());
         let named = self.expected.contents(&peer);
         named.iter().for_each(|content| self.hurry(*content, true));
         self.ask(peer, &named.into_iter().collect());
@@ -570,13 +515,6 @@ fn check_root(record: &Record) -> Result<(), (Reason, String)> {
         };
         (reason, error.to_string())
     })
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }
 
 fn now_ms() -> i64 {

@@ -13,6 +13,8 @@ mod attempt;
 mod expected;
 mod job;
 mod queue;
+mod recent;
+mod writes;
 
 #[cfg(test)]
 mod tests;
@@ -29,9 +31,9 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::exchange::Exchange;
+use super::limits::Limits;
 use super::meta;
 use super::slots::Slots;
-use super::walk::Limits;
 use super::workers::Workers;
 use crate::agent::Outbox;
 use crate::assignments::{Assignments, Record, State as Noted};

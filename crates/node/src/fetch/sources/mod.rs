@@ -10,6 +10,7 @@
 
 mod gateways;
 mod origins;
+mod peers;
 mod reach;
 mod stages;
 
@@ -17,9 +18,7 @@ mod stages;
 mod tests;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
@@ -33,10 +32,12 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::exchange::{Exchange, Supply};
-use super::manager::{Peers, Search};
-use crate::net::{self, Expectation, Network, Provider, Providers};
+use super::manager::Search;
+use super::until;
+use crate::net::{self, Network, Provider, Providers};
 use gateways::ASKED;
 use origins::Origins;
+pub(crate) use peers::Net;
 use reach::Reach;
 use stages::{Stage, Stages};
 
@@ -54,72 +55,6 @@ const MAX_STRANGERS: usize = 8;
 
 /// Blocks asked of gateways at a time.
 const GATEWAY_REQUESTS: usize = 8;
-
-/// How long a peer has to say which of the roots that it is asked about it
-/// has.
-const ASK_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The real network, or one that a test plays.
-#[derive(Clone)]
-pub(crate) struct Net<R = Network> {
-    pub(crate) network: R,
-    /// Configured trustless gateways.
-    pub(crate) gateways: Vec<Url>,
-    /// Whether the service allows private addresses for its pins.
-    pub(crate) private: Arc<AtomicBool>,
-}
-
-impl Peers for Net {
-    type Exchange = Sources;
-    type Guard = Expectation;
-
-    fn open(&self, search: Search, origins: mpsc::Receiver<Vec<String>>) -> Sources {
-        Sources::new(self, search, origins)
-    }
-
-    fn expect(&self, peer: PeerId) -> Expectation {
-        self.network.expect(peer)
-    }
-
-    async fn ask(&self, peer: PeerId, roots: Vec<BlockCid>) -> Vec<BlockCid> {
-        let mut session = self.network.bitswap().new_session();
-        session.add_peer(peer);
-        let mut open: HashSet<_> = roots.iter().copied().collect();
-        session.want(roots);
-        let mut have = Vec::new();
-        let answers = async {
-            while !open.is_empty()
-                && let Some(event) = session.next().await
-            {
-                match event {
-                    bitswap::Event::Block { cid, .. } => {
-                        open.remove(&cid);
-                        have.push(cid);
-                    }
-                    bitswap::Event::DontHave { cid, .. } => {
-                        open.remove(&cid);
-                    }
-                    bitswap::Event::Stalled { .. }
-                    | bitswap::Event::NoPeers
-                    | bitswap::Event::PeerGone(_)
-                    | bitswap::Event::PeerBanned { .. }
-                    | bitswap::Event::TooLarge { .. } => break,
-                }
-            }
-        };
-        // Whoever has not answered by then has said nothing.
-        let _ = tokio::time::timeout(ASK_TIMEOUT, answers).await;
-        have
-    }
-
-    fn provide(&self, root: &BlockCid) {
-        self.network.provide(root);
-    }
-
-    fn peers_of(origins: &[String]) -> Vec<PeerId> {
-        net::origins(origins).into_iter().filter_map(|(peer, _)| peer).collect()
-    }
-}
 
 /// What a task of a search found.
 enum Found {
@@ -519,13 +454,6 @@ impl<R: Reach> Exchange for Sources<R> {
 async fn next_provider(providers: &mut Option<Providers>) -> Option<Provider> {
     match providers {
         Some(providers) => providers.next().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

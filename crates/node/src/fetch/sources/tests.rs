@@ -2,6 +2,7 @@
 //! noted, and answered at once or never.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use futures::FutureExt;

@@ -36,9 +36,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::derive;
 use super::exchange::Exchange;
+use super::limits::Limits;
 use super::report::Reporter;
 use super::slots::{Slot, Slots};
-use super::walk::{Limits, Totals, Walk, WalkError};
+use super::walk::{Totals, Walk, WalkError};
 use super::workers::Workers;
 use crate::denied::Denied;
 use flow::Flow;

@@ -23,12 +23,11 @@ mod visited;
 mod tests;
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use pinfold_core::content::{self, BlockCid, Cid};
 use pinfold_core::manifest::{self, NO_PARENT};
-use pinfold_core::policy;
 
+use super::limits::Limits;
 use agenda::{Agenda, FrameId, Head, Label, Node};
 use far::Far;
 use visited::Visited;
@@ -37,55 +36,6 @@ pub(crate) use links::{Links, normal};
 
 /// Links that one call looks at before it gives way to other work.
 const STEPS: usize = 1 << 14;
-
-/// How large a DAG may be, and how much of a walk is held in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Distinct blocks of a root.
-    pub blocks: u64,
-    /// Links from the root to a block.
-    pub depth: u32,
-    /// Identity CIDs nested directly in one another.
-    pub nesting: u32,
-    /// Blocks looked up and not yet consumed.
-    pub ahead: usize,
-    /// Memory for links not yet looked up, in bytes.
-    pub link_memory: usize,
-    /// Blocks with links left to look up that are at hand; those of further
-    /// ones are written small.
-    pub spans: usize,
-    /// How long one attempt at a root may take; the next one goes on with what
-    /// it has.
-    pub attempt_time: Duration,
-    /// How long an attempt waits for any of the blocks that it wants.
-    pub stall: Duration,
-    /// How long an attempt that gets blocks waits for the one that is next in
-    /// its walk; then other sources are found.
-    pub head_stall: Duration,
-    /// Over how long the pace of an attempt is judged: one that falls below
-    /// [`policy::LEAST_PACE`] for so long, while it waits for nothing but its
-    /// sources, ends.
-    pub pace_window: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            blocks: policy::MAX_BLOCKS,
-            depth: policy::MAX_DEPTH,
-            nesting: policy::MAX_IDENTITY_NESTING,
-            // 1 GiB of the usual 256 KiB blocks behind one that is late, at
-            // some 500 bytes of memory each.
-            ahead: 1 << 12,
-            link_memory: 4 << 20,
-            spans: 1 << 13,
-            attempt_time: policy::MAX_ATTEMPT,
-            stall: Duration::from_secs(60),
-            head_stall: Duration::from_secs(600),
-            pace_window: Duration::from_secs(600),
-        }
-    }
-}
 
 /// Why a walk cannot go on, ever.
 #[derive(Debug, thiserror::Error)]

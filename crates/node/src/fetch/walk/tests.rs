@@ -322,11 +322,3 @@ fn a_long_chain_and_a_wide_block_take_little_memory() {
     most = most.max(run.walk.frames.len());
     assert!(most <= 2 && run.walk.agenda.nodes.is_empty());
 }
-
-#[test]
-fn limits_are_what_is_documented_unless_they_are_set() {
-    let limits = Limits::default();
-    assert_eq!((limits.blocks, limits.depth, limits.nesting), (67_108_864, 1_048_576, 32));
-    assert_eq!((limits.stall.as_secs(), limits.head_stall.as_secs()), (60, 600));
-    assert_eq!((limits.attempt_time.as_secs(), limits.pace_window.as_secs()), (7 * 24 * 3_600, 600));
-}
