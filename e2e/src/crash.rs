@@ -225,6 +225,7 @@ impl Crash {
             reach(moment, &blocks).await?;
             if is_stopping {
                 pinfold.ask_to_stop().await?;
+                // At any moment of the stop: nothing is waited for.
                 tokio::time::sleep(linger).await;
             }
             for part in victims {
@@ -271,6 +272,7 @@ impl Crash {
         let pause = Duration::from_millis(self.random.random_range(0..300));
         for part in self.pinfold.parts.iter_mut().filter(|part| part.process().is_none()) {
             part.spawn()?;
+            // At any moment of the start: nothing is waited for.
             tokio::time::sleep(pause).await;
             part.kill().await?;
             self.starting += 1;
@@ -430,7 +432,8 @@ async fn reach(moment: Moment, blocks: &Path) -> Result<()> {
         Moment::After(pause) => tokio::time::sleep(pause).await,
         Moment::Written(bytes) => {
             let end = Instant::now() + FETCHING;
-            // Reclaim may make the store smaller meanwhile.
+            // The size of files has no event. Reclaim may make the store
+            // smaller meanwhile.
             while segments::size(blocks)? < bytes && Instant::now() < end {
                 tokio::time::sleep(LOOK).await;
             }
