@@ -22,12 +22,17 @@ pub fn bytes(seed: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
+/// The CID of a raw block by its digest of SHA-256.
+pub fn raw_cid(digest: &[u8; 32]) -> String {
+    let hash = Multihash::wrap(SHA2_256, digest).expect("32 bytes fit into a multihash");
+    Cid::new_v1(RAW, hash).to_string()
+}
+
 /// The CID of a raw block that nobody has.
 pub fn nowhere(number: u64) -> String {
     let mut digest = [0; 32];
     digest[..8].copy_from_slice(&number.to_le_bytes());
-    let hash = Multihash::wrap(SHA2_256, &digest).expect("32 bytes fit into a multihash");
-    Cid::new_v1(RAW, hash).to_string()
+    raw_cid(&digest)
 }
 
 /// Fills a folder with files of `length` bytes each, some in folders below.

@@ -10,11 +10,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use cid::{Cid, multihash::Multihash};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::{
+    data::raw_cid,
     http::Connection,
     pinfold::Pinfold,
     storm::{Book, Fate},
@@ -123,5 +123,5 @@ fn nowhere(number: u64, turn: u64) -> String {
     let mut digest = [9; 32];
     digest[..8].copy_from_slice(&number.to_be_bytes());
     digest[8..16].copy_from_slice(&turn.to_be_bytes());
-    Cid::new_v1(0x55, Multihash::<64>::wrap(0x12, &digest).expect("32 bytes fit")).to_string()
+    raw_cid(&digest)
 }

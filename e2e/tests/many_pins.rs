@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use cid::{Cid, multihash::Multihash};
 use pinfold_e2e::{
     api::{Api, EVERY_STATUS},
+    data,
     kubo::Kubo,
     pinfold::Pinfold,
     scenario::{count, remote_ls},
@@ -40,9 +41,7 @@ fn inline(number: usize) -> String {
 
 /// A CID of a block that nobody has.
 fn nowhere(number: usize) -> String {
-    let mut digest = [7; 32];
-    digest[..8].copy_from_slice(&(number as u64).to_be_bytes());
-    Cid::new_v1(RAW, Multihash::wrap(0x12, &digest).expect("32 bytes fit")).to_string()
+    data::nowhere(number as u64)
 }
 
 async fn add_all(api: &Api) -> Result<()> {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use cid::{Cid, multihash::Multihash};
 use futures::future::try_join_all;
 use pinfold_e2e::{
     api::{Api, EVERY_STATUS},
@@ -81,11 +80,8 @@ async fn blocks(place: &Place, origin: &Kubo) -> Result<Vec<String>> {
     let folder = place.folder("files")?;
     data::folder(&folder, 7, AT_ONCE, BLOCK)?;
     origin.add_folder(&folder, &["--raw-leaves"]).await?;
-    let cid = |seed: usize| {
-        let digest = Sha256::digest(data::bytes(7 + seed as u64, BLOCK));
-        Ok(Cid::new_v1(0x55, Multihash::wrap(0x12, &digest)?).to_string())
-    };
-    (0..AT_ONCE).map(cid).collect()
+    let digest = |seed: usize| Sha256::digest(data::bytes(7 + seed as u64, BLOCK));
+    Ok((0..AT_ONCE).map(|seed| data::raw_cid(&digest(seed).into())).collect())
 }
 
 /// Posts all pins at one moment. Who has no room is told so at once, or by
