@@ -3,7 +3,14 @@
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use pinfold_e2e::{api::PinStatus, data, kubo::Kubo, pinfold::Pinfold, place::Place, wait::eventually};
+use pinfold_e2e::{
+    api::PinStatus,
+    data,
+    kubo::Kubo,
+    pinfold::Pinfold,
+    place::{Place, text},
+    wait::eventually,
+};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -86,7 +93,7 @@ async fn fill(
     let folder = place.folder(&format!("files-{chunk}"))?;
     data::folder(&folder, chunk as u64, usize::try_from(files)?, length)?;
     let chunker = format!("--chunker=size-{chunk}");
-    let folder = folder.to_str().context("a temporary path is UTF-8")?;
+    let folder = text(&folder)?;
     let added = ["add", "-r", "--cid-version=1", "--raw-leaves", &chunker, folder];
     let added = origin.ipfs_within(&added, LIMIT).await?;
     let origins = origin.addresses().await?;

@@ -1,14 +1,14 @@
 //! A clock that a test sets, for one process: libfaketime, loaded before it.
 //! The monotonic clock, which timers follow, goes on as it is.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
+use std::{fs, path::PathBuf};
+
+use anyhow::Result;
+
+use crate::{
+    place::{Place, text},
+    process::peer,
 };
-
-use anyhow::{Context, Result};
-
-use crate::{place::Place, process::peer};
 
 /// How far a process's clock is ahead of the machine's.
 #[derive(Debug)]
@@ -47,8 +47,4 @@ impl Clock {
         ];
         Ok(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec())
     }
-}
-
-fn text(path: &Path) -> Result<&str> {
-    path.to_str().context("the path is UTF-8")
 }

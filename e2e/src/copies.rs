@@ -6,10 +6,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use cid::Cid;
 
-use crate::{data::same_folder, kubo::Kubo, place::Place};
+use crate::{
+    data::same_folder,
+    kubo::Kubo,
+    place::{Place, text},
+};
 
 /// Codes of the codecs that `ipfs get` writes out as files.
 const FILES: [u64; 2] = [0x55, 0x70];
@@ -56,7 +60,7 @@ async fn files(place: &Place, kubo: &Kubo, root: &str) -> Result<Option<PathBuf>
         return Ok(None);
     }
     let path = place.path().join(format!("{}-{root}", kubo.name()));
-    let text = path.to_str().context("a temporary path is UTF-8")?;
+    let text = text(&path)?;
     kubo.ipfs(&["get", "--progress=false", "-o", text, root]).await?;
     Ok(Some(path))
 }

@@ -14,7 +14,7 @@ use tokio::{io::AsyncWriteExt, process::Command};
 
 use crate::{
     pinfold::Pinfold,
-    place::Place,
+    place::{Place, text},
     process::{Daemon, Finished, command_in, finish, finish_within, peer},
 };
 
@@ -210,7 +210,7 @@ impl Kubo {
 
     /// Adds a folder.
     pub async fn add_folder(&self, folder: &Path, flags: &[&str]) -> Result<String> {
-        let folder = folder.to_str().context("a temporary path is UTF-8")?;
+        let folder = text(folder)?;
         self.ipfs(&[&["add", "-Q", "-r", "--cid-version=1"], flags, &[folder]].concat()).await
     }
 

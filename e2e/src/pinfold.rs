@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use crate::{
     api::Api,
     clock::Clock,
-    place::Place,
+    place::{Place, text},
     process::{Daemon, Finished, command, command_in, finish, free_port, peer},
     wait::eventually,
     witness::Witness,
@@ -356,6 +356,18 @@ impl Pinfold {
         }
         run(&all).await
     }
+
+    /// Runs `pinfold pin …` as a client with the first token.
+    pub async fn pin(&self, place: &Place, arguments: &[&str]) -> Result<Finished> {
+        pin(place, &self.endpoint, &self.token, arguments).await
+    }
+}
+
+/// Runs `pinfold pin …` as a client of any endpoint.
+pub async fn pin(place: &Place, endpoint: &str, token: &str, arguments: &[&str]) -> Result<Finished> {
+    let file = place.path().join("token");
+    std::fs::write(&file, token)?;
+    run(&[&["pin"], arguments, &["--endpoint", endpoint, "--token-file", text(&file)?]].concat()).await
 }
 
 /// Where a base URL's listener is.
@@ -430,8 +442,4 @@ fn token(lines: &[String], endpoint: &str) -> Result<String> {
     let found = lines.iter().find_map(|line| line.trim().strip_prefix(&start));
     let token = found.with_context(|| format!("no line says `{start}TOKEN`: {lines:?}"))?;
     Ok(token.to_owned())
-}
-
-fn text(path: &Path) -> Result<&str> {
-    path.to_str().context("a temporary path is UTF-8")
 }

@@ -68,6 +68,11 @@ impl Drop for Place {
     }
 }
 
+/// A path as an argument or a variable of a program.
+pub fn text(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("the path {} is not UTF-8", path.display()))
+}
+
 /// Runs a test in a place of its own. An error of it is a panic that comes
 /// after the logs; so is [`LIMIT`].
 pub fn test(body: impl AsyncFnOnce(&Place) -> Result<()>) {

@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
-    place::Place,
+    place::{Place, text},
     process::{command, finish},
 };
 
@@ -133,10 +133,6 @@ impl Witness {
         let text = fs::read_to_string(&self.log).context("nothing was witnessed")?;
         text.lines().map(Event::read).collect()
     }
-}
-
-fn text(path: &Path) -> Result<&str> {
-    path.to_str().context("the path is UTF-8")
 }
 
 /// What was seen.

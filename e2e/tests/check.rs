@@ -60,7 +60,7 @@ fn what_is_wrong_while_it_is_stopped_is_told_with_what_to_do() {
         fs::write(&secret, kept)?;
         let rules = place.path().join("rules.deny");
         fs::write(&rules, "/ipfs/nonsense\n")?;
-        let denylist = ["--denylist", rules.to_str().context("a temporary path is UTF-8")?];
+        let denylist = ["--denylist", pinfold_e2e::place::text(&rules)?];
         one_wrong(&pinfold, &denylist, "configuration", &["rules.deny"]).await?;
         let database = rusqlite::Connection::open(pinfold.data().join("pinfold.db"))?;
         database.execute_batch("UPDATE account SET used = used + 1")?;

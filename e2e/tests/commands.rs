@@ -6,6 +6,7 @@ use pinfold_e2e::{
     data,
     kubo::Kubo,
     pinfold::Pinfold,
+    place::text,
     process::{command, finish, peer},
     scenario::{FETCH, held_whole, remote_add},
     test,
@@ -89,16 +90,8 @@ fn the_pin_command_is_a_client_of_the_endpoint() {
         let pinfold = Pinfold::up(place, "pinfold", &[]).await?;
         let origin = Kubo::start(place, "origin").await?;
         let root = origin.add(&data::bytes(1, 500_000), &[]).await?;
-        let token = place.path().join("token");
-        std::fs::write(&token, &pinfold.token)?;
         let pin = async |arguments: &[&str]| -> Result<String> {
-            let mut command = command(peer("PINFOLD_BIN")?);
-            command
-                .arg("pin")
-                .args(arguments)
-                .args(["--endpoint", &pinfold.endpoint, "--token-file"])
-                .arg(&token);
-            finish(&mut command, "pinfold pin").await?.success("pinfold pin")?.text()
+            pinfold.pin(place, arguments).await?.success("pinfold pin")?.text()
         };
         let address = origin.addresses().await?.remove(0);
         pin(&["add", &root, "--name", "by command", "--origin", &address]).await?;
@@ -123,7 +116,7 @@ fn a_backup_made_while_it_runs_is_restored() {
         ];
         remote_add(&origin, &roots[0], &["--name=kept"]).await?;
         let file = place.path().join("backup");
-        let name = file.to_str().context("a temporary path is UTF-8")?;
+        let name = text(&file)?;
         pinfold.run(&["backup", name]).await?.success("backup")?;
         remote_add(&origin, &roots[1], &["--name=later"]).await?;
         pinfold.stop().await?;
@@ -161,7 +154,7 @@ fn a_backup_restores_into_a_new_folder_with_its_tokens() {
         let api = pinfold.api()?;
         api.send(Method::POST, "/pins", Some(json!({ "cid": EMPTY, "name": "kept" }))).await?;
         let file = place.path().join("backup");
-        let name = file.to_str().context("a temporary path is UTF-8")?;
+        let name = text(&file)?;
         pinfold.run(&["backup", name]).await?.success("backup")?;
         pinfold.stop().await?;
         pinfold.move_to(&place.path().join("new"))?;
@@ -331,7 +324,7 @@ const WRONG: &[(&[&str], &str)] = &[
 fn wrong_usage_and_failures_have_their_exit_statuses() {
     test(async |place| {
         let nothing = place.folder("nothing")?;
-        let nothing = nothing.to_str().context("a temporary path is UTF-8")?;
+        let nothing = text(&nothing)?;
         let said = async |arguments: &[&str]| -> Result<(Option<i32>, String)> {
             let mut command = command(peer("PINFOLD_BIN")?);
             let said = finish(command.args(arguments).env("PINFOLD_DATA", nothing), "pinfold").await?;
@@ -343,7 +336,7 @@ fn wrong_usage_and_failures_have_their_exit_statuses() {
         }
         let file = place.path().join("pinfold.toml");
         std::fs::write(&file, "apy = 1")?;
-        let file = file.to_str().context("a temporary path is UTF-8")?;
+        let file = text(&file)?;
         assert_eq!(said(&["up", "--config", file]).await?.0, Some(2));
         assert_eq!(said(&["--help"]).await?.0, Some(0));
         assert_eq!(said(&["token", "ls"]).await?.0, Some(1));
@@ -356,7 +349,7 @@ fn a_new_account_may_store_what_free_quota_says() {
     test(async |place| {
         let file = place.path().join("pinfold.toml");
         std::fs::write(&file, "free-quota = \"50GB\"")?;
-        let file = file.to_str().context("a temporary path is UTF-8")?;
+        let file = text(&file)?;
         let pinfold = Pinfold::up(place, "pinfold", &["--migrate"]).await?;
         let said =
             pinfold.run(&["account", "create", "ann", "--config", file]).await?.success("account create")?;

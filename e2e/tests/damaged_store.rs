@@ -9,7 +9,7 @@ use pinfold_e2e::{
     kubo::Kubo,
     pinfold::Pinfold,
     place::Place,
-    process::{command, finish, peer},
+    process::{command, finish},
     recount::recount,
     scenario::{FETCH, held_whole, remote_add, served},
     segments, test, test_within,
@@ -217,12 +217,8 @@ fn as_root_a_full_disk_gives_back_what_is_unpinned() {
         let large = origin.add(&data::bytes(2, 70_000_000), &[]).await?;
         let large = api.add(json!({ "cid": large, "origins": origins })).await?;
         lacks_room(&api, &large.requestid).await?;
-        let token = place.path().join("token");
-        fs::write(&token, &pinfold.token)?;
         for pin in [&held, &large] {
-            let mut rm = command(peer("PINFOLD_BIN")?);
-            rm.args(["pin", "rm", &pin.requestid, "--endpoint", &pinfold.endpoint, "--token-file"]);
-            finish(rm.arg(&token), "pinfold pin rm").await?.success("pinfold pin rm")?;
+            pinfold.pin(place, &["rm", &pin.requestid]).await?.success("pinfold pin rm")?;
         }
         let blocks = segments::folder(pinfold.node_data())?;
         eventually("the space to be given back", FETCH, async || {

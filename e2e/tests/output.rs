@@ -10,9 +10,9 @@ use anyhow::{Context, Result, ensure};
 use pinfold_e2e::{
     api::Api,
     data::nowhere,
-    pinfold::Pinfold,
-    place::Place,
-    process::{Finished, command, finish, peer},
+    pinfold::{Pinfold, pin as pin_at},
+    place::{Place, text},
+    process::Finished,
     test,
 };
 use serde_json::{Value, json};
@@ -67,12 +67,7 @@ fn pin(status: &str, name: &str) -> Value {
 
 /// `pinfold pin …` against an endpoint that gives these answers.
 async fn client(place: &Place, answers: Vec<(u16, Value)>, arguments: &[&str]) -> Result<Finished> {
-    let token = place.path().join("token");
-    std::fs::write(&token, "token")?;
-    let endpoint = endpoint(answers).await?;
-    let mut command = command(peer("PINFOLD_BIN")?);
-    command.arg("pin").args(arguments).args(["--endpoint", &endpoint, "--token-file"]).arg(&token);
-    finish(&mut command, &format!("pinfold pin {}", arguments.join(" "))).await
+    pin_at(place, &endpoint(answers).await?, "token", arguments).await
 }
 
 /// Demands that a terminal shows all that was printed, and does nothing else.
@@ -200,28 +195,18 @@ fn commands_on_rules_and_pins_say_what_they_did() {
         assert_eq!(rows(&pinfold, &["denylist", "ls"]).await?, [json!({ "rule": rule })]);
         let list = place.path().join("cids");
         std::fs::write(&list, format!("# photos\n{EMPTY} a name\n\n{} \nnonsense\n", nowhere(2)))?;
-        let token = place.path().join("token");
-        std::fs::write(&token, &pinfold.token)?;
-        let pin = async |arguments: &[&str]| -> Result<Finished> {
-            let mut command = command(peer("PINFOLD_BIN")?);
-            command
-                .arg("pin")
-                .args(arguments)
-                .args(["--endpoint", &pinfold.endpoint, "--token-file"])
-                .arg(&token);
-            finish(&mut command, "pinfold pin").await
-        };
-        let list = list.to_str().context("a temporary path is UTF-8")?;
-        let imported = pin(&["import", list]).await?;
+        let list = text(&list)?;
+        let imported = pinfold.pin(place, &["import", list]).await?;
         ensure!(imported.status.code() == Some(1), "a line is refused: {imported:?}");
         let refused: Vec<_> = imported.stderr.lines().map(|line| line.split(':').next()).collect();
         assert_eq!(refused, [Some("line 5")], "{}", imported.stderr);
         let text = imported.text()?;
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split('\t').collect()).collect();
         ensure!(lines.len() == 2 && lines[0][1..4] == ["pinned", EMPTY, "a name"], "{text}");
-        let shown = pin(&["status", lines[0][0]]).await?.success("pin status")?.text()?;
+        let shown = pinfold.pin(place, &["status", lines[0][0]]).await?.success("pin status")?.text()?;
         ensure!(shown.split('\t').take(4).eq(lines[0][..4].iter().copied()), "{shown}");
-        let shown = pin(&["status", lines[1][0], "--json"]).await?.success("pin status")?.text()?;
+        let shown =
+            pinfold.pin(place, &["status", lines[1][0], "--json"]).await?.success("pin status")?.text()?;
         let shown: Value = serde_json::from_str(&shown)?;
         ensure!(shown["pin"]["cid"] == nowhere(2) && shown["status"] != "pinned", "{shown}");
         let node = said(&pinfold, &["node", "id"]).await?.text()?;

@@ -8,7 +8,7 @@ use pinfold_e2e::{
     data,
     kubo::Kubo,
     pinfold::Pinfold,
-    place::Place,
+    place::{Place, text},
     process::{command, finish, finish_within, peer},
     scenario::count,
     script::checkout,
@@ -62,7 +62,7 @@ fn kubos_lines_pin_a_folder_that_curls_lines_read_back() {
         let cat = data::bytes(1, 700_000);
         fs::write(photos.join("cat.jpg"), &cat)?;
         let (ipfs, repository) = (peer("PINFOLD_E2E_KUBO")?, place.path().join("kubo"));
-        let repository = [("IPFS_PATH", repository.to_str().context("a temporary path is UTF-8")?)];
+        let repository = [("IPFS_PATH", text(&repository)?)];
         let lines = for_this(&block("**Kubo**", "sh")?, &pinfold) + "\necho \"$CID\"";
         let said = shell(place, &[&ipfs], &repository, &lines).await?;
         let cid = said.lines().last().context("the folder has a CID")?;

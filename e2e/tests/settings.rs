@@ -1,7 +1,7 @@
 //! Settings through the binary: what each switches, and which one counts where
 //! several are given.
 
-use std::{net::IpAddr, path::Path};
+use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
 use pinfold_e2e::{
@@ -9,7 +9,7 @@ use pinfold_e2e::{
     data,
     http::Connection,
     pinfold::Pinfold,
-    place::Place,
+    place::{Place, text},
     process::{Finished, command, finish, free_port, peer},
     scenario::FETCH,
     test,
@@ -117,7 +117,7 @@ fn proxies_are_believed_logs_and_metrics_are_written_and_the_manager_is_told() {
         let level = level.context("it was given")?;
         pinfold.parts[0].arguments().splice(level..level + 2, ["--log-format".into(), "json".into()]);
         let socket = place.path().join("notify");
-        pinfold.parts[0].set_variable("NOTIFY_SOCKET", socket.to_str().context("a temporary path is UTF-8")?);
+        pinfold.parts[0].set_variable("NOTIFY_SOCKET", text(&socket)?);
         std::fs::write(place.log("pinfold"), "")?;
         pinfold.start().await?;
         ensure!(next(&manager).await?.contains("READY=1"));
@@ -183,10 +183,6 @@ async fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Finishe
     let mut command = command(peer("PINFOLD_BIN")?);
     command.args(arguments).envs(environment.iter().copied()).env("PINFOLD_LOG_LEVEL", "off");
     finish(&mut command, &format!("pinfold {}", arguments.join(" "))).await
-}
-
-fn text(path: &Path) -> Result<&str> {
-    path.to_str().context("a temporary path is UTF-8")
 }
 
 #[test]
