@@ -8,7 +8,7 @@ use clap::{
     error::{Error, ErrorKind},
     parser::ValueSource,
 };
-use pinfold_service::{Rate, RateLimits, TrustedProxies, db::Scope, tokens};
+use pinfold_service::{Rate, RateLimits, TrustedProxies, db::Scope};
 use std::path::PathBuf;
 use url::Url;
 
@@ -49,7 +49,7 @@ pub(crate) fn peer_id(text: &str) -> Result<String, String> {
 
 /// What a token may do.
 pub(crate) fn scope(text: &str) -> Result<Scope, String> {
-    tokens::parse_scope(text).ok_or_else(|| "the scopes are pins:read and pins:write".into())
+    Scope::parse(text).ok_or_else(|| "the scopes are pins:read and pins:write".into())
 }
 
 /// Limits of requests; none for no limits.

@@ -90,7 +90,7 @@ async fn list(data: &DataArgs, account: Option<&str>, as_json: bool) -> Result<(
 }
 
 fn row(token: &Token) -> Value {
-    let scopes: Vec<&str> = token.scopes.iter().map(|scope| tokens::scope_word(*scope)).collect();
+    let scopes: Vec<&str> = token.scopes.iter().map(|scope| scope.as_str()).collect();
     json!({
         "id": token.id,
         "account": token.account,

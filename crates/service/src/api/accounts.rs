@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{auth::Caller, error::ApiError, limits::Cost, state::App, time};
-use crate::{db::Account, tokens::scope_word};
+use crate::db::{Account, Scope};
 
 /// An account and what it uses.
 #[derive(Debug, Serialize, ToSchema)]
@@ -73,7 +73,7 @@ impl AccountStatus {
             pins: PinCounts { queued, pinning, pinned, failed },
             token: OwnToken {
                 id: caller.token.to_string(),
-                scopes: caller.scopes.iter().copied().map(scope_word).collect(),
+                scopes: caller.scopes.iter().copied().map(Scope::as_str).collect(),
             },
         }
     }

@@ -7,10 +7,7 @@ use axum::{
 use uuid::Uuid;
 
 use super::{access, error::ApiError, limits::Cost, state::App, time};
-use crate::{
-    db::{AccountId, Millis, Scope, Token},
-    tokens::scope_word,
-};
+use crate::db::{AccountId, Millis, Scope, Token};
 
 /// The caller of a request, by a token that is valid now.
 #[derive(Clone, Debug)]
@@ -32,7 +29,7 @@ impl Caller {
     /// `Forbidden` without the scope, `TooManyRequests` beyond the limit.
     pub(crate) fn may(&self, app: &App, scope: Scope, cost: Cost) -> Result<(), ApiError> {
         if !self.scopes.contains(&scope) {
-            let word = scope_word(scope);
+            let word = scope.as_str();
             return Err(ApiError::Forbidden(
                 format!("the access token lacks the scope {word}; use one that has it").into(),
             ));

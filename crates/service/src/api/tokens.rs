@@ -183,8 +183,8 @@ fn distinct(scopes: Vec<Scope>) -> Vec<Scope> {
 }
 
 fn scope(word: &str, caller: &Caller) -> Result<Scope, ApiError> {
-    let scope = tokens::parse_scope(word)
-        .ok_or_else(|| ApiError::bad("scopes is a list of pins:read and pins:write"))?;
+    let scope =
+        Scope::parse(word).ok_or_else(|| ApiError::bad("scopes is a list of pins:read and pins:write"))?;
     if caller.scopes.contains(&scope) {
         return Ok(scope);
     }
@@ -205,7 +205,7 @@ impl TokenStatus {
         Self {
             id: token.id.to_string(),
             name: token.name,
-            scopes: token.scopes.into_iter().map(tokens::scope_word).collect(),
+            scopes: token.scopes.into_iter().map(Scope::as_str).collect(),
             created: time::format(token.created),
             expires: token.expires.map(time::format),
             last_used: token.last_used.map(time::format),

@@ -25,7 +25,7 @@ fn read(row: &Row) -> Result<Token> {
         account: row.int(1)?,
         name: row.text(2)?.to_owned(),
         // A newer version's scope means nothing here, and grants nothing.
-        scopes: row.text(3)?.split_whitespace().filter_map(scope).collect(),
+        scopes: row.text(3)?.split_whitespace().filter_map(Scope::parse).collect(),
         hash: row.bytes32(4)?,
         created: row.int(5)?,
         expires: row.opt_int(6)?,
@@ -34,27 +34,12 @@ fn read(row: &Row) -> Result<Token> {
     })
 }
 
-fn scope(word: &str) -> Option<Scope> {
-    match word {
-        "pins:read" => Some(Scope::PinsRead),
-        "pins:write" => Some(Scope::PinsWrite),
-        _ => None,
-    }
-}
-
-fn word(scope: Scope) -> &'static str {
-    match scope {
-        Scope::PinsRead => "pins:read",
-        Scope::PinsWrite => "pins:write",
-    }
-}
-
 /// Stores a token, and who made it.
 pub(crate) async fn create(tx: &mut Tx, token: &Token, actor: &str) -> Result<Token> {
     let exists = "SELECT name FROM account WHERE id = $1 AND removing = 0 FOR UPDATE";
     let account = tx.first(exists, &values![token.account]).await?.ok_or(AccountRefusal::NotFound)?;
     operator::record_deed(tx, &Deed::now(actor, "token.create", token.id, account.text(0)?)).await?;
-    let scopes: Vec<&str> = token.scopes.iter().copied().map(word).collect();
+    let scopes: Vec<&str> = token.scopes.iter().copied().map(Scope::as_str).collect();
     let created = tx.now();
     let sql = "INSERT INTO token (id, account, name, scopes, hash, created, expires)
         VALUES ($1, $2, $3, $4, $5, $6, $7)";

@@ -158,6 +158,25 @@ pub enum Scope {
     PinsWrite,
 }
 
+impl Scope {
+    const ALL: [Self; 2] = [Self::PinsRead, Self::PinsWrite];
+
+    /// Its word, as the database, tokens and commands have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PinsRead => "pins:read",
+            Self::PinsWrite => "pins:write",
+        }
+    }
+
+    /// The scope with this word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == word)
+    }
+}
+
 /// A token, without the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {

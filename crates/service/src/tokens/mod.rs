@@ -78,18 +78,3 @@ pub async fn issue(
     };
     Ok(Issued { token: database.create_token(token, actor).await?, text })
 }
-
-/// The word of a scope, as tokens and commands name it.
-#[must_use]
-pub fn scope_word(scope: Scope) -> &'static str {
-    match scope {
-        Scope::PinsRead => "pins:read",
-        Scope::PinsWrite => "pins:write",
-    }
-}
-
-/// The scope with this word.
-#[must_use]
-pub fn parse_scope(word: &str) -> Option<Scope> {
-    [Scope::PinsRead, Scope::PinsWrite].into_iter().find(|scope| scope_word(*scope) == word)
-}
