@@ -14,6 +14,10 @@ use super::want::{Hash, SessionId};
 /// stall takes to be seen, and once more.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long they have at the least when a session wants something again, which
+/// has asked them nothing for a while.
+const AT_LEAST: Duration = Duration::from_millis(2_500);
+
 impl Client {
     /// Gives a peer a place in a session, or has it wait for one. Answers
     /// whether it has one.
@@ -68,8 +72,7 @@ impl Client {
             return;
         }
         if let Some((_, since)) = session.idlest() {
-            // Whoever was asked nothing for long has its time from now on.
-            self.plan(id, (since + PATIENCE).max(now + PATIENCE / 4));
+            self.plan(id, (since + PATIENCE).max(now + AT_LEAST));
         }
     }
 
