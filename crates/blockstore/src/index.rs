@@ -1,9 +1,10 @@
 //! The index: an LSM tree without a log, because the segments are its log.
 //!
 //! Changes go to memory; [`Index::rotate`] and [`Index::flush`] move all of
-//! them to disk in one atomic step, together with the [`Checkpoint`] that says
-//! up to where the index has seen the segments. So what is on disk is always
-//! the state of one moment, and never later than what the segments have synced.
+//! them to disk in one atomic step, together with the
+//! [`Checkpoint`](crate::state::Checkpoint) that says up to where the index has
+//! seen the segments. So what is on disk is always the state of one moment, and
+//! never later than what the segments have synced.
 //!
 //! Keys begin with a letter: `b` block, `i` block without references, `x` lost
 //! block, `r` root, `w` walk, `l` list chunk, `d` walk whose list is to be

@@ -71,12 +71,12 @@ fn clippy() -> Result<()> {
 }
 
 /// Every link in the documentation leads somewhere. It is read in the source:
-/// it may name what is private, and has URLs as `--help` shows them.
+/// what is private has it too, and URLs are as `--help` shows them.
 const DOCUMENTATION: &str = "-D warnings -A rustdoc::private_intra_doc_links -A rustdoc::bare_urls";
 
 fn documentation() -> Result<()> {
     let mut command = cargo();
-    command.args(["doc", "--locked", "--workspace", "--no-deps", "--quiet"]);
+    command.args(["doc", "--locked", "--workspace", "--no-deps", "--quiet", "--document-private-items"]);
     execute(command.env("RUSTDOCFLAGS", DOCUMENTATION))
 }
 

@@ -1,9 +1,9 @@
 //! One connection.
 //!
 //! The handler runs on the task that drives its connection. There messages
-//! are decoded, off the swarm's task, and blocks hashed beside it; wants and answers are
-//! fetched from the [client](crate::client) and the [server](crate::server)
-//! when their streams can take more. Nothing goes through the swarm.
+//! are decoded, off the swarm's task, and blocks hashed beside it; wants and
+//! answers are fetched from the [client](crate::client) and the [server] when
+//! their streams can take more. Nothing goes through the swarm.
 
 mod answers;
 mod hashing;

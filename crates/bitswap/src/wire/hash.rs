@@ -7,7 +7,7 @@ use sha3::digest::{ExtendableOutput, Update, XofReader};
 
 use super::Hash;
 
-/// The longest digest that a [`Hash`] holds.
+/// The longest digest that a [`Hash`](type@Hash) holds.
 const MAX_DIGEST: usize = 64;
 
 /// The shortest digest, in bytes: below, collisions are within reach.

@@ -2,7 +2,7 @@
 //!
 //! [`add`] loads and locks what the batch needs (contents by key, accounts by
 //! number, holdings, allocations, nodes), decides each pin in memory
-//! ([`admit`]), and writes them with a few statements. Nothing that one pin
+//! ([`mod@admit`]), and writes them with a few statements. Nothing that one pin
 //! brings can fail another.
 
 mod admit;

@@ -4,7 +4,7 @@
 //! of `tally` at level 0, 1 or 2 counts the pins of 256, 65,536 or 16,777,216
 //! consecutive numbers by status. How many pins are older than a moment is
 //! then the sum of at most 255 rows of each level and of a look at up to 256
-//! pins: [`super::prefix`] has the reading side.
+//! pins: `prefix` of [`super::list`] has the reading side.
 
 use std::collections::BTreeMap;
 
