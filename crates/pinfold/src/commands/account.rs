@@ -24,7 +24,6 @@ pub(crate) async fn run(command: AccountCommand) -> Result<()> {
                 .create_account(&name, Some(quota.as_u64()))
                 .await
                 .with_context(|| format!("cannot make the account {name:?}"))?;
-            data::audit(&database, "account.create", &name, quota.display().si().to_string()).await?;
             database.close().await;
             say(&format!(
                 "The account {:?} may store {}; `pinfold token create --account` makes its tokens.",
@@ -35,13 +34,9 @@ pub(crate) async fn run(command: AccountCommand) -> Result<()> {
         }
         AccountCommand::Ls { data, json } => list(&data, json).await,
         AccountCommand::Quota { data, name, size } => {
-            change(
-                &data,
-                &name,
-                "account.quota",
-                size.display().si().to_string(),
-                async |database, account| Ok(database.set_quota(account.id, size.as_u64()).await?),
-            )
+            change(&data, &name, async |database, account| {
+                Ok(database.set_quota(account.id, size.as_u64()).await?)
+            })
             .await
         }
         AccountCommand::Disable { data, name } => disable(&data, &name, true).await,
@@ -52,10 +47,8 @@ pub(crate) async fn run(command: AccountCommand) -> Result<()> {
                     "removing {name:?} deletes its pins; repeat with --yes, or `pinfold account disable` keeps them"
                 );
             }
-            change(&data, &name, "account.rm", String::new(), async |database, account| {
-                Ok(database.remove_account(account.id).await?)
-            })
-            .await
+            change(&data, &name, async |database, account| Ok(database.remove_account(account.id).await?))
+                .await
         }
         AccountCommand::Audit { data, limit, json } => audit(&data, limit, json).await,
         AccountCommand::Export { data, name } => export(&data, &name).await,
@@ -63,8 +56,7 @@ pub(crate) async fn run(command: AccountCommand) -> Result<()> {
 }
 
 async fn disable(data: &DataArgs, name: &str, disabled: bool) -> Result<()> {
-    let action = if disabled { "account.disable" } else { "account.enable" };
-    change(data, name, action, String::new(), async |database, account| {
+    change(data, name, async |database, account| {
         Ok(database.set_account_disabled(account.id, disabled).await?)
     })
     .await
@@ -73,14 +65,11 @@ async fn disable(data: &DataArgs, name: &str, disabled: bool) -> Result<()> {
 async fn change(
     data: &DataArgs,
     name: &str,
-    action: &str,
-    detail: String,
     deed: impl AsyncFnOnce(&Database, &Account) -> Result<()>,
 ) -> Result<()> {
     let database = data.open().await?;
     let account = data::account(&database, name).await?;
     deed(&database, &account).await?;
-    data::audit(&database, action, name, detail).await?;
     database.close().await;
     Ok(())
 }

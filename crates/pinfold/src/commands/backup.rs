@@ -13,10 +13,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use pinfold_service::db::{Database, Location};
 
-use super::{
-    data::{self, ACTOR},
-    serve,
-};
+use super::serve;
 use crate::{
     cli::{BackupArgs, DataArgs, MigrateArgs, RestoreArgs},
     output::say,
@@ -61,7 +58,7 @@ async fn restore_file(data: &DataArgs, file: &Path) -> Result<()> {
     serve::make_private_dir(&data.data)?;
     let (beside, path) = (secret_beside(file), data.secret_path());
     let placed = place_secret(&beside, &path)?;
-    let (settings, meter) = (data.settings()?, Meter::new(COPYING, "pages"));
+    let (settings, meter) = (data.settings_of_command()?, Meter::new(COPYING, "pages"));
     if let Err(error) = meter.watch(Database::restore(file, &settings, meter.counts())).await {
         if placed {
             // Nothing was restored that it belongs to.
@@ -69,9 +66,6 @@ async fn restore_file(data: &DataArgs, file: &Path) -> Result<()> {
         }
         return Err(error).context("cannot restore the backup");
     }
-    let database = data.open().await?;
-    data::audit(&database, "restore", &file.display().to_string(), String::new()).await?;
-    database.close().await;
     if !path.exists() {
         say(&format!(
             "There is no {}: put the secret of this database at {} before it is started.",
@@ -106,7 +100,6 @@ fn place_secret(beside: &Path, path: &Path) -> Result<bool> {
 async fn confirm(data: &DataArgs) -> Result<()> {
     let database = data.open().await?;
     let released = database.release_strays().await.context("nothing is confirmed")?;
-    data::audit(&database, "restore.confirm", "", format!("{released} contents")).await?;
     database.close().await;
     say(&format!(
         "{released} contents that the database does not know are let go by the nodes that hold them."
@@ -124,7 +117,6 @@ async fn after_postgres(data: &DataArgs) -> Result<()> {
     }
     let database = data.open().await?;
     let generation = database.begin_generation().await?;
-    data::audit(&database, "restore", "PostgreSQL", format!("generation {generation}")).await?;
     database.close().await;
     say(&format!(
         "Generation {generation} has begun. Start the services; once all nodes run again, \
@@ -134,8 +126,9 @@ async fn after_postgres(data: &DataArgs) -> Result<()> {
 }
 
 pub(crate) async fn migrate(args: MigrateArgs) -> Result<()> {
-    let (settings, meter) = (args.data.settings()?, Meter::new("migrating the database", "versions"));
-    let migrated = meter.watch(Database::migrate(&settings, ACTOR)).await;
+    let (settings, meter) =
+        (args.data.settings_of_command()?, Meter::new("migrating the database", "versions"));
+    let migrated = meter.watch(Database::migrate(&settings)).await;
     let version = migrated.context("cannot migrate the database")?;
     say(&format!("The database has schema {version}."));
     Ok(())

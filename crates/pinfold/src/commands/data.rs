@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use pinfold_service::{
-    db::{Account, Database, Deed, Location, Settings},
+    db::{Account, Database, Location, Settings},
     tokens::{Keyring, Secret},
 };
 
@@ -43,9 +43,14 @@ impl DataArgs {
         Ok(settings)
     }
 
+    /// The same for a command, which the audit table names.
+    pub(crate) fn settings_of_command(&self) -> Result<Settings> {
+        Ok(Settings { actor: ACTOR.to_owned(), ..self.settings()? })
+    }
+
     /// Opens a database that exists already.
     pub(crate) async fn open(&self) -> Result<Database> {
-        let mut settings = self.settings()?;
+        let mut settings = self.settings_of_command()?;
         settings.migrate = false;
         if let Location::Sqlite(file) = &settings.location
             && !file.exists()
@@ -55,7 +60,8 @@ impl DataArgs {
                 file.display()
             );
         }
-        Database::open(settings).await.context("cannot open the database")
+        let place = named(&settings.location);
+        Database::open(settings).await.with_context(|| format!("cannot open the database {place}"))
     }
 
     /// The file with the secret that seals the token keys.
@@ -78,17 +84,19 @@ impl DataArgs {
     }
 }
 
+/// What a database is called in messages, which never name a password.
+pub(crate) fn named(location: &Location) -> String {
+    match location {
+        Location::Sqlite(file) => file.display().to_string(),
+        Location::Postgres(_) => "on PostgreSQL".to_owned(),
+    }
+}
+
 /// The account with this name.
 pub(crate) async fn account(database: &Database, name: &str) -> Result<Account> {
     database.account_by_name(name).await?.with_context(|| {
         format!("there is no account {name:?}; `pinfold account ls` lists them, `pinfold account create` makes one")
     })
-}
-
-/// Writes what an operator did into the audit table.
-pub(crate) async fn audit(database: &Database, action: &str, subject: &str, detail: String) -> Result<()> {
-    let deed = Deed::now(ACTOR, action, subject, &detail);
-    database.record_deed(deed).await.context("cannot write the audit table")
 }
 
 /// The first line of a small file, trimmed.

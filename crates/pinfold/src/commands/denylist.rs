@@ -8,7 +8,7 @@ use pinfold_core::denylist::Denylist;
 use pinfold_service::db::Database;
 use serde_json::{Value, json};
 
-use super::{data::audit, print_table};
+use super::print_table;
 use crate::{cli::DenylistCommand, output::say};
 
 /// Rules written or read at once.
@@ -18,7 +18,7 @@ pub(crate) async fn run(command: DenylistCommand) -> Result<()> {
     match command {
         DenylistCommand::Add { data, rule } => {
             let new = checked(&rule)?;
-            add(&data.open().await?, "denylist.add", new).await
+            add(&data.open().await?, &new).await
         }
         DenylistCommand::Rm { data, rule } => remove(&data.open().await?, rule.trim()).await,
         DenylistCommand::Ls { data, json } => {
@@ -29,7 +29,7 @@ pub(crate) async fn run(command: DenylistCommand) -> Result<()> {
         }
         DenylistCommand::Import { data, file } => {
             let new = checked(&read(&file)?)?;
-            add(&data.open().await?, "denylist.import", new).await
+            add(&data.open().await?, &new).await
         }
     }
 }
@@ -45,13 +45,11 @@ fn checked(text: &str) -> Result<Vec<String>> {
     Ok(lines.map(str::to_owned).collect())
 }
 
-async fn add(database: &Database, action: &str, new: Vec<String>) -> Result<()> {
+async fn add(database: &Database, new: &[String]) -> Result<()> {
     let mut added = 0;
     for part in new.chunks(PART as usize) {
         added += database.add_denylist_rules(part.to_vec()).await?;
     }
-    let subject = if let [rule] = &new[..] { rule.clone() } else { format!("{} rules", new.len()) };
-    audit(database, action, &subject, format!("{added} of them new")).await?;
     database.close().await;
     say(&format!("{added} rules added; every service on the database applies them within seconds"));
     Ok(())
@@ -61,7 +59,6 @@ async fn remove(database: &Database, rule: &str) -> Result<()> {
     if !database.remove_denylist_rule(rule).await? {
         bail!("there is no rule {rule:?} in the database; `pinfold denylist ls` lists them");
     }
-    audit(database, "denylist.rm", rule, String::new()).await?;
     database.close().await;
     Ok(())
 }

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use pinfold_service::db::{Database, QueueEntry};
 use serde_json::{Value, json};
 
-use super::{data, print_table, time};
+use super::{print_table, time};
 use crate::{cli::QueueCommand, output::say};
 
 /// Entries read at once.
@@ -32,13 +32,9 @@ pub(crate) async fn run(command: QueueCommand) -> Result<()> {
             if let (Some(cid), true) = (&cid, wanted.is_empty()) {
                 bail!("{cid} does not wait; `pinfold queue ls` lists what does");
             }
-            for content in &wanted {
-                database.retry(*content).await?;
-            }
-            let subject = cid.as_deref().unwrap_or("all");
-            data::audit(&database, "queue.retry", subject, format!("{} contents", wanted.len())).await?;
+            let retried = database.retry(&wanted).await?;
             database.close().await;
-            say(&format!("{} contents are tried again now", wanted.len()));
+            say(&format!("{retried} contents are tried again now"));
             Ok(())
         }
     }

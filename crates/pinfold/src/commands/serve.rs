@@ -10,12 +10,12 @@ use std::{
 use anyhow::{Context, Result};
 use pinfold_service::{
     RateLimits, Service, Tls, TrustedProxies,
-    db::{self, Database, Deed},
+    db::{self, Database},
     tokens::{self, Keyring, Secret, TokenRequest},
 };
 use sd_notify::NotifyState;
 
-use super::DEFAULT_ACCOUNT;
+use super::{DEFAULT_ACCOUNT, data::named};
 use crate::{
     cli::{DataArgs, RateChoice, Replicas, ServiceArgs},
     output::print,
@@ -52,7 +52,8 @@ pub(crate) async fn start(data: &DataArgs, args: &ServiceArgs, mode: Mode) -> Re
     // What is wrong with the flags is said before anything is made.
     let (own, make_secret) = (database_settings(data, args, &mode)?, mode.make_secret);
     let settings = service_settings(data, args, mode)?;
-    let database = Database::open(own).await.context("cannot open the database")?;
+    let place = named(&own.location);
+    let database = Database::open(own).await.with_context(|| format!("cannot open the database {place}"))?;
     // A new secret opens none of the keys that are there already.
     let make = make_secret && database.keys().await?.is_empty();
     let secret = if make { Secret::read_or_make(&data.secret_path())? } else { data.secret()? };
@@ -69,12 +70,7 @@ impl Running {
         }
         let account = match self.database.account_by_name(DEFAULT_ACCOUNT).await? {
             Some(account) => account,
-            None => {
-                let account = self.database.create_account(DEFAULT_ACCOUNT, None).await?;
-                let deed = Deed::now(FIRST_START, "account.create", DEFAULT_ACCOUNT, "");
-                self.database.record_deed(deed).await?;
-                account
-            }
+            None => self.database.create_account(DEFAULT_ACCOUNT, None).await?,
         };
         let request = TokenRequest {
             account: account.id,

@@ -63,11 +63,9 @@ async fn rotate(data: &DataArgs, lost_secret: bool) -> Result<()> {
     if lost_secret {
         let secret = Secret::read_or_make(&data.secret_path())?;
         Keyring::begin_anew(database.clone(), secret).await?;
-        data::audit(&database, "token.rotate", "lost secret", String::new()).await?;
         say("Every token has ended. Start the services again, and make new tokens.");
     } else {
         data.keyring(&database).await?.rotate().await?;
-        data::audit(&database, "token.rotate", "", String::new()).await?;
         say("New tokens are signed with a new key; those of the older ones stay valid until revoked.");
     }
     database.close().await;

@@ -3,7 +3,7 @@
 use super::{
     content::amount,
     error::{AccountRefusal, Result},
-    pins,
+    operator, pins,
     sql::{Row, Value, values},
     tx::Tx,
     types::{Account, AccountId},
@@ -36,6 +36,7 @@ pub(crate) async fn create(tx: &mut Tx, name: &str, quota: u64) -> Result<Accoun
     let (created, quota) = (tx.now(), amount(quota));
     let row = tx.first(sql, &values![name, created, quota]).await?.ok_or(AccountRefusal::NameTaken)?;
     let (id, quota) = (row.int(0)?, quota.unsigned_abs());
+    operator::note_deed(tx, "account.create", name, &format!("{quota} bytes")).await?;
     let name = name.to_owned();
     Ok(Account { id, name, created, quota, used: 0, reserved: 0, disabled: false, pins: [0; 4] })
 }
@@ -58,31 +59,35 @@ pub(crate) async fn some(tx: &mut Tx, after: AccountId, limit: i64) -> Result<Ve
     rows.iter().map(read).collect()
 }
 
-async fn change(tx: &mut Tx, sql: &str, parameters: &[Value]) -> Result<()> {
-    match tx.execute(sql, parameters).await? {
-        0 => Err(AccountRefusal::NotFound.into()),
-        _ => Ok(()),
-    }
+/// Changes an account by a statement that answers its name.
+async fn change(tx: &mut Tx, sql: &str, parameters: &[Value]) -> Result<String> {
+    let row = tx.first(sql, parameters).await?.ok_or(AccountRefusal::NotFound)?;
+    Ok(row.text(0)?.to_owned())
 }
 
 /// Sets the quota.
 pub(crate) async fn set_quota(tx: &mut Tx, id: AccountId, quota: u64) -> Result<()> {
-    let sql = "UPDATE account SET quota = $2 WHERE id = $1 AND removing = 0";
-    change(tx, sql, &values![id, amount(quota)]).await
+    let sql = "UPDATE account SET quota = $2 WHERE id = $1 AND removing = 0 RETURNING name";
+    let name = change(tx, sql, &values![id, amount(quota)]).await?;
+    operator::note_deed(tx, "account.quota", name, &format!("{quota} bytes")).await
 }
 
 /// Disables or enables the account.
 pub(crate) async fn set_disabled(tx: &mut Tx, id: AccountId, disabled: bool) -> Result<()> {
-    let sql = "UPDATE account SET disabled = $2 WHERE id = $1 AND removing = 0";
-    change(tx, sql, &values![id, disabled]).await
+    let sql = "UPDATE account SET disabled = $2 WHERE id = $1 AND removing = 0 RETURNING name";
+    let name = change(tx, sql, &values![id, disabled]).await?;
+    let action = if disabled { "account.disable" } else { "account.enable" };
+    operator::note_deed(tx, action, name, "").await
 }
 
 /// Begins to remove the account: nobody can use it from then on, its tokens
 /// are gone, and its name is free.
 pub(crate) async fn begin_removal(tx: &mut Tx, id: AccountId) -> Result<()> {
+    let sql = "SELECT name FROM account WHERE id = $1 AND removing = 0 FOR UPDATE";
+    let name = change(tx, sql, &values![id]).await?;
+    operator::note_deed(tx, "account.rm", name, "").await?;
     let gone = format!("removed account {id} {}", uuid::Uuid::now_v7().simple());
-    let sql = "UPDATE account SET removing = 1, name = $2 WHERE id = $1 AND removing = 0";
-    change(tx, sql, &values![id, gone]).await?;
+    tx.execute("UPDATE account SET removing = 1, name = $2 WHERE id = $1", &values![id, gone]).await?;
     tx.execute("DELETE FROM token WHERE account = $1", &values![id]).await?;
     Ok(())
 }

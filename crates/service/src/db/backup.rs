@@ -62,7 +62,7 @@ pub(crate) async fn restore(
         let copied = tokio::task::spawn_blocking(move || copy_beside(&from, &settings, &told));
         copied.await.map_err(|_| Error::Closed)??
     };
-    begin_generation(&part, settings).await?;
+    begin_generation(&part, from, settings).await?;
     let place = sqlite_file(settings)?;
     fs::rename(&part, place).map_err(failed("renaming to", place))?;
     sync_directory(place)
@@ -91,7 +91,7 @@ fn copy_beside(from: &Path, settings: &Settings, told: Told<'_>) -> Result<PathB
 
 /// Marks the copy as restored before it gets its name: a database under its
 /// name always has the right generation.
-async fn begin_generation(file: &Path, settings: &Arc<Settings>) -> Result<()> {
+async fn begin_generation(file: &Path, from: &Path, settings: &Arc<Settings>) -> Result<()> {
     let mut tx = open_writer(file, settings)?;
     tx.batch("BEGIN IMMEDIATE").await?;
     let version = schema::version(&mut tx).await?;
@@ -102,7 +102,7 @@ async fn begin_generation(file: &Path, settings: &Arc<Settings>) -> Result<()> {
             schema::CURRENT
         )));
     }
-    schema::new_generation(&mut tx).await?;
+    schema::new_generation(&mut tx, &from.display().to_string()).await?;
     tx.batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = DELETE").await
 }
 

@@ -4,7 +4,7 @@
 
 use super::{
     error::Result,
-    property,
+    operator, property,
     sql::{Value, values},
     tx::Tx,
 };
@@ -35,6 +35,8 @@ pub(crate) async fn add(tx: &mut Tx, rules: &[String]) -> Result<u64> {
     }
     if added > 0 {
         changed(tx).await?;
+        let subject = if let [rule] = rules { rule.clone() } else { format!("{} rules", rules.len()) };
+        operator::note_deed(tx, "denylist.add", subject, &format!("{added} of them new")).await?;
     }
     Ok(added)
 }
@@ -45,6 +47,7 @@ pub(crate) async fn remove(tx: &mut Tx, rule: &str) -> Result<bool> {
     let removed = tx.execute("DELETE FROM denylist_rule WHERE rule = $1", &values![rule]).await? > 0;
     if removed {
         changed(tx).await?;
+        operator::note_deed(tx, "denylist.rm", rule, "").await?;
     }
     Ok(removed)
 }

@@ -9,7 +9,7 @@ use pinfold_node_api::Inventory;
 
 use super::{
     error::{Error, Result},
-    nodes, property,
+    nodes, operator, property,
     tx::Tx,
     types::{Changed, Strays},
 };
@@ -67,6 +67,7 @@ pub(crate) async fn release(tx: &mut Tx) -> Result<u64> {
     let changed = tx.execute(sql, &[]).await?;
     if changed > 0 {
         tx.effects.changed.insert(Changed::ANY.content, true);
+        operator::note_deed(tx, "restore.confirm", "", &format!("{changed} contents")).await?;
     }
     Ok(changed)
 }

@@ -14,7 +14,7 @@ use super::{
     accounts, ahead, effects,
     engine::Engine,
     error::Result,
-    events, nodes,
+    events, nodes, operator,
     placement::{self, millis},
     property,
     sql::values,
@@ -28,7 +28,7 @@ use super::{
 const LEASE_MS: i64 = 30_000;
 
 /// Rows that one transaction of a job takes.
-const ROWS: i64 = 100;
+pub(crate) const ROWS: i64 = 100;
 
 /// How long a denied content is kept: lifting the entry brings it back.
 const DENIED_KEPT_MS: i64 = 30 * 24 * 3_600_000;
@@ -283,11 +283,25 @@ async fn retain(tx: &mut Tx) -> Result<u64> {
     Ok(deeds + tokens)
 }
 
-/// Sends an unfinished content to its nodes anew, or places it.
-pub(super) async fn retry(tx: &mut Tx, content: i64) -> Result<bool> {
-    if load(tx, vec![content]).await?.is_empty() {
-        return Ok(false);
+/// Sends those contents that are unfinished to their nodes anew, or places
+/// them; answers how many.
+pub(super) async fn retry(tx: &mut Tx, contents: &[i64]) -> Result<u64> {
+    let mut retried = Vec::new();
+    for content in load(tx, contents.to_vec()).await? {
+        if retry_content(tx, content).await? {
+            retried.push(content);
+        }
     }
+    let subject = match retried[..] {
+        [] => return Ok(0),
+        [content] => tx.unit.content(content)?.cid.clone(),
+        _ => format!("{} contents", retried.len()),
+    };
+    operator::note_deed(tx, "queue.retry", subject, "").await?;
+    Ok(retried.len() as u64)
+}
+
+async fn retry_content(tx: &mut Tx, content: i64) -> Result<bool> {
     let facts = tx.unit.content(content)?;
     if facts.inline || facts.state == super::content::State::Held {
         return Ok(false);

@@ -146,9 +146,6 @@ async fn turns(engine: Arc<Engine>, stop: CancellationToken) {
     }
 }
 
-/// What the audit table calls a service that migrates when it starts.
-const ON_START: &str = "service";
-
 impl Database {
     /// Opens the database, creating it where it does not exist, and migrates the
     /// schema when [`Settings::migrate`] says so.
@@ -164,7 +161,7 @@ impl Database {
             )));
         }
         let settings = Arc::new(settings);
-        let schema = schema::prepare(&settings, settings.migrate.then_some(ON_START)).await?;
+        let schema = schema::prepare(&settings, settings.migrate).await?;
         let engine = Arc::new(Engine::open(Arc::clone(&settings)).await?);
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -174,9 +171,9 @@ impl Database {
     }
 
     /// Migrates the schema to this version's and returns its number. Safe to run
-    /// from several processes at once. The audit table says that `actor` did it.
-    pub async fn migrate(settings: &Settings, actor: &str) -> Result<i64> {
-        schema::prepare(&Arc::new(settings.clone()), Some(actor)).await
+    /// from several processes at once.
+    pub async fn migrate(settings: &Settings) -> Result<i64> {
+        schema::prepare(&Arc::new(settings.clone()), true).await
     }
 
     /// Waits until what was accepted is committed and closes the connections.
@@ -218,7 +215,7 @@ impl Database {
     /// Begins a new generation, after PostgreSQL was restored with its own tools;
     /// [`Self::restore`] does so by itself. Answers the new one.
     pub async fn begin_generation(&self) -> Result<i64> {
-        self.engine.write(move |tx| Box::pin(schema::new_generation(tx))).await
+        self.engine.write(move |tx| Box::pin(schema::new_generation(tx, "PostgreSQL"))).await
     }
 
     /// What nodes hold and this database does not know, as found by their

@@ -1,7 +1,7 @@
 //! What the operator keeps and sees: signing keys, deeds, the denylist's
 //! marks, the queue, totals.
 
-use std::sync::Arc;
+use std::{fmt::Display, sync::Arc};
 
 use pinfold_node_api::AllocationId;
 
@@ -35,30 +35,48 @@ pub(crate) async fn keys(tx: &mut Tx) -> Result<Vec<SealedKey>> {
     tx.query(sql, &[]).await?.iter().map(read).collect()
 }
 
-/// Stores a key; answers whether it was stored.
-pub(crate) async fn add_key(tx: &mut Tx, key: &SealedKey, only_if_none: bool) -> Result<bool> {
-    // One at a time: two processes that start must not both make the first.
-    super::property::set_once(tx, "signing_keys", "").await?;
-    tx.query("SELECT 1 FROM property WHERE name = 'signing_keys' FOR UPDATE", &[]).await?;
-    if only_if_none && tx.first("SELECT 1 FROM signing_key LIMIT 1", &[]).await?.is_some() {
+/// Stores the first key; answers whether it was stored.
+pub(crate) async fn add_first_key(tx: &mut Tx, key: &SealedKey) -> Result<bool> {
+    one_at_a_time(tx).await?;
+    if tx.first("SELECT 1 FROM signing_key LIMIT 1", &[]).await?.is_some() {
         return Ok(false);
     }
-    let sql = "INSERT INTO signing_key (kid, sealed, created, retired) VALUES ($1, $2, $3, $4)
-        ON CONFLICT (kid) DO NOTHING";
-    let created = tx.now();
-    Ok(tx.execute(sql, &values![&key.kid, &key.sealed, created, key.retired]).await? > 0)
+    insert_key(tx, key).await?;
+    Ok(true)
 }
 
-/// Marks a key as signing no more.
-pub(crate) async fn retire_key(tx: &mut Tx, kid: &str) -> Result<bool> {
-    let sql = "UPDATE signing_key SET retired = COALESCE(retired, $2) WHERE kid = $1";
+/// Has another key sign: the others only verify from now on, or are gone.
+pub(crate) async fn rotate_keys(tx: &mut Tx, key: &SealedKey, forget: bool) -> Result<()> {
+    one_at_a_time(tx).await?;
     let now = tx.now();
-    Ok(tx.execute(sql, &values![kid, now]).await? > 0)
+    if forget {
+        tx.execute("DELETE FROM signing_key", &[]).await?;
+    } else {
+        tx.execute("UPDATE signing_key SET retired = $1 WHERE retired IS NULL", &values![now]).await?;
+    }
+    insert_key(tx, key).await?;
+    note_deed(tx, "token.rotate", if forget { "lost secret" } else { "" }, "").await
 }
 
-/// Removes a key.
-pub(crate) async fn remove_key(tx: &mut Tx, kid: &str) -> Result<bool> {
-    Ok(tx.execute("DELETE FROM signing_key WHERE kid = $1", &values![kid]).await? > 0)
+/// Two processes that start must not both make the first key, and two that
+/// rotate must leave one that signs.
+async fn one_at_a_time(tx: &mut Tx) -> Result<()> {
+    super::property::set_once(tx, "signing_keys", "").await?;
+    tx.query("SELECT 1 FROM property WHERE name = 'signing_keys' FOR UPDATE", &[]).await?;
+    Ok(())
+}
+
+async fn insert_key(tx: &mut Tx, key: &SealedKey) -> Result<()> {
+    let sql = "INSERT INTO signing_key (kid, sealed, created) VALUES ($1, $2, $3)";
+    let created = tx.now();
+    tx.execute(sql, &values![&key.kid, &key.sealed, created]).await?;
+    Ok(())
+}
+
+/// Records what is done in this transaction, by whoever uses the database.
+pub(crate) async fn note_deed(tx: &mut Tx, action: &str, subject: impl Display, detail: &str) -> Result<()> {
+    let deed = Deed::now(&tx.settings.actor, action, subject, detail);
+    record_deed(tx, &deed).await
 }
 
 /// Records a deed.

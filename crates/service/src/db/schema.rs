@@ -12,7 +12,7 @@ mod tests;
 
 use super::{
     error::{Error, Result},
-    property,
+    operator, property,
     sql::values,
     tx::Tx,
 };
@@ -99,12 +99,13 @@ pub(crate) async fn version(tx: &mut Tx) -> Result<i64> {
 
 /// Begins a new generation: the database was restored and may know fewer pins
 /// than nodes hold. Their sessions end, so that each of them says hello, learns
-/// of it and sends its inventory.
-pub(crate) async fn new_generation(tx: &mut Tx) -> Result<i64> {
+/// of it and sends its inventory. The audit table says `from` what it was.
+pub(crate) async fn new_generation(tx: &mut Tx, from: &str) -> Result<i64> {
     let generation = property::number(tx, "generation").await? + 1;
     property::set(tx, "generation", generation, "").await?;
     tx.execute("UPDATE node SET session = session + 1", &[]).await?;
     number_contents(tx, generation).await?;
+    operator::note_deed(tx, "restore", from, &format!("generation {generation}")).await?;
     Ok(generation)
 }
 

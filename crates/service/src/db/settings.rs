@@ -23,6 +23,8 @@ pub enum Location {
 pub struct Settings {
     /// Where the data is.
     pub location: Location,
+    /// Who it is that uses the database, as the audit table names them.
+    pub actor: String,
     /// Whether [`super::Database::open`] migrates an older schema.
     pub migrate: bool,
     /// Durable copies that make a content `pinned`, at least 1.
@@ -56,6 +58,7 @@ impl Settings {
     pub fn new(location: Location) -> Self {
         Self {
             location,
+            actor: "service".to_owned(),
             migrate: true,
             replicas_min: 2,
             replicas_target: 3,

@@ -66,7 +66,7 @@ impl Keyring {
     pub async fn open(database: Database, secret: Secret) -> Result<Self, KeyringError> {
         if database.keys().await?.is_empty() {
             // Another process may be first; then its key is the one.
-            database.add_key(new_key(&secret)?, true).await?;
+            database.add_first_key(new_key(&secret)?).await?;
         }
         let state = load(&database, &secret).await?;
         Ok(Self { database, secret, state: Arc::new(RwLock::new(state)) })
@@ -78,9 +78,7 @@ impl Keyring {
     /// # Errors
     /// When the database fails.
     pub async fn begin_anew(database: Database, secret: Secret) -> Result<Self, KeyringError> {
-        for key in database.keys().await? {
-            database.remove_key(&key.kid).await?;
-        }
+        database.rotate_keys(new_key(&secret)?, true).await?;
         Self::open(database, secret).await
     }
 
@@ -89,11 +87,7 @@ impl Keyring {
     /// # Errors
     /// When the database fails.
     pub async fn rotate(&self) -> Result<(), KeyringError> {
-        let old = self.database.keys().await?;
-        self.database.add_key(new_key(&self.secret)?, false).await?;
-        for key in old.iter().filter(|key| key.retired.is_none()) {
-            self.database.retire_key(&key.kid).await?;
-        }
+        self.database.rotate_keys(new_key(&self.secret)?, false).await?;
         self.reload().await
     }
 

@@ -1,7 +1,7 @@
 //! Accounts, tokens, keys, deeds.
 
 use pinfold_core::status::Status;
-use pinfold_service::db::{AccountRefusal, Deed, Error, PinRefusal, Scope, SealedKey, Token};
+use pinfold_service::db::{AccountRefusal, Database, Error, PinRefusal, Scope, SealedKey, Token};
 use uuid::Uuid;
 
 use crate::world::*;
@@ -12,6 +12,8 @@ crate::on_both!(
     tokens_are_revoked_at_once,
     keys_are_kept_and_retired,
     deeds_are_listed_newest_first,
+    deeds_are_noted_in_their_own_transactions,
+    the_last_use_of_a_token_is_noted,
     single_facts_are_made_once,
 );
 
@@ -100,10 +102,11 @@ async fn tokens_are_revoked_at_once(world: World) {
     let of_all = db.tokens(None).await.unwrap();
     assert_eq!((of_all.len(), of_all[0].id), (1, made.id));
     let id = made.id.to_string();
-    let deeds = db.deeds(i64::MAX, 2).await.unwrap();
+    let deeds = db.deeds(i64::MAX, 3).await.unwrap();
     let told = |at: usize| [&deeds[at].actor, &deeds[at].action, &deeds[at].subject, &deeds[at].detail];
     assert_eq!(told(0), ["ann", "token.revoke", &id, ""], "what changed nothing is no deed");
-    assert_eq!(told(1), ["test", "token.create", &id, "ann"]);
+    assert_eq!(told(1), ["service", "account.disable", "ann", ""]);
+    assert_eq!(told(2), ["test", "token.create", &id, "ann"]);
     world.pass(100 * 24 * HOUR);
     run_jobs(&db).await;
     assert!(db.tokens(None).await.unwrap().is_empty(), "kept for a named time");
@@ -112,31 +115,115 @@ async fn tokens_are_revoked_at_once(world: World) {
 async fn keys_are_kept_and_retired(world: World) {
     let db = world.open().await;
     let key = |kid: &str| SealedKey { kid: kid.into(), sealed: vec![1, 2, 3], created: 0, retired: None };
-    let racing = ["a", "b", "c"].map(|kid| db.add_key(key(kid), true));
+    let racing = ["a", "b", "c"].map(|kid| db.add_first_key(key(kid)));
     let stored = futures::future::join_all(racing).await;
     assert_eq!(stored.into_iter().filter(|outcome| *outcome.as_ref().unwrap()).count(), 1);
     world.pass(1);
-    assert!(db.add_key(key("next"), false).await.unwrap());
+    let racing = ["next", "last"].map(|kid| db.rotate_keys(key(kid), false));
+    assert!(futures::future::join_all(racing).await.iter().all(Result::is_ok));
     let kept = db.keys().await.unwrap();
-    assert_eq!((kept.len(), kept[1].kid.as_str(), &kept[1].sealed), (2, "next", &vec![1, 2, 3]));
-    assert!(db.retire_key(&kept[0].kid).await.unwrap());
-    assert_eq!(db.keys().await.unwrap()[0].retired, Some(START + 1));
-    assert!(db.remove_key(&kept[0].kid).await.unwrap());
-    assert!(!db.remove_key(&kept[0].kid).await.unwrap());
+    assert_eq!((kept.len(), kept[0].retired, &kept[0].sealed), (3, Some(START + 1), &vec![1, 2, 3]));
+    assert_eq!(kept.iter().filter(|key| key.retired.is_none()).count(), 1, "one key signs");
+    db.rotate_keys(key("anew"), true).await.unwrap();
+    let kept = db.keys().await.unwrap();
+    assert_eq!((kept.len(), kept[0].kid.as_str(), kept[0].retired), (1, "anew", None));
 }
 
 async fn deeds_are_listed_newest_first(world: World) {
     let db = world.open().await;
-    for subject in ["ann", "bob\u{7}"] {
-        let (actor, action) = ("cli".to_owned(), "account.quota".to_owned());
-        let deed = Deed { id: 0, at: 0, actor, action, subject: subject.into(), detail: "1 GB".into() };
-        db.record_deed(deed).await.unwrap();
+    for name in ["ann", "bob"] {
+        db.create_account(name, None).await.unwrap();
     }
+    db.add_denylist_rules(vec!["/ipfs/bafy\u{7}".into()]).await.unwrap();
     let deeds = db.deeds(i64::MAX, 10).await.unwrap();
     let subjects: Vec<_> = deeds.iter().map(|deed| deed.subject.as_str()).collect();
-    assert_eq!(subjects, ["bob", "ann", "schema 1"]);
-    assert_eq!((deeds[2].actor.as_str(), deeds[2].action.as_str()), ("service", "migrate"));
-    assert_eq!(db.deeds(deeds[0].id, 10).await.unwrap().len(), 2);
+    assert_eq!(subjects, ["/ipfs/bafy", "bob", "ann", "schema 1"], "and nothing that a terminal acts on");
+    assert_eq!((deeds[3].actor.as_str(), deeds[3].action.as_str()), ("service", "migrate"));
+    assert_eq!(db.deeds(deeds[0].id, 10).await.unwrap().len(), 3);
+    world.pass(399 * 24 * HOUR);
+    run_jobs(&db).await;
+    assert_eq!(db.deeds(i64::MAX, 10).await.unwrap().len(), 4);
+    world.pass(2 * 24 * HOUR);
+    run_jobs(&db).await;
+    assert!(db.deeds(i64::MAX, 10).await.unwrap().is_empty(), "kept for a named time");
+}
+
+/// What an operator can do, one thing after the other.
+async fn do_all(db: &Database, ann: i64, waiting: i64) -> Vec<Result<(), Error>> {
+    let key = SealedKey { kid: Uuid::now_v7().to_string(), sealed: vec![1], created: 0, retired: None };
+    vec![
+        db.create_account("bob", Some(5)).await.map(drop),
+        db.set_quota(ann, 7_000).await,
+        db.set_account_disabled(ann, true).await,
+        db.set_account_disabled(ann, false).await,
+        db.retry(&[waiting]).await.map(drop),
+        db.add_denylist_rules(vec!["/ipfs/a".into(), "/ipfs/b".into()]).await.map(drop),
+        db.remove_denylist_rule("/ipfs/a").await.map(drop),
+        db.rotate_keys(key, false).await,
+        db.create_token(token(ann), "test").await.map(drop),
+        db.remove_account(ann).await,
+    ]
+}
+
+/// What of it can be seen afterwards.
+async fn state(db: &Database) -> impl PartialEq + std::fmt::Debug {
+    let accounts: Vec<_> = db.accounts(0, 10).await.unwrap();
+    let accounts: Vec<_> =
+        accounts.into_iter().map(|account| (account.name, account.quota, account.disabled)).collect();
+    let tokens = db.tokens(None).await.unwrap().len();
+    (accounts, db.keys().await.unwrap(), db.denylist_rules(0, 10).await.unwrap(), tokens)
+}
+
+/// A deed that cannot be noted is not done, and each is noted with its actor.
+async fn deeds_are_noted_in_their_own_transactions(mut world: World) {
+    world.settings.actor = "test".into();
+    let (db, mut node, ann) = world.with_node(1 << 30).await;
+    let waiting = db.add_pin(pin(ann.id, 1)).await.unwrap();
+    node.pull(&db).await;
+    let before = state(&db).await;
+    world.execute("ALTER TABLE deed RENAME TO mislaid").await;
+    for (number, outcome) in do_all(&db, ann.id, waiting.content).await.into_iter().enumerate() {
+        // The second rule has no first one to remove.
+        assert_eq!(outcome.is_ok(), number == 6, "deed {number}: {outcome:?}");
+    }
+    assert_eq!(state(&db).await, before);
+    world.execute("ALTER TABLE mislaid RENAME TO deed").await;
+    for outcome in do_all(&db, ann.id, waiting.content).await {
+        outcome.unwrap();
+    }
+    let deeds = db.deeds(i64::MAX, 10).await.unwrap();
+    assert!(deeds.iter().all(|deed| deed.actor == "test"), "{deeds:?}");
+    let mut told: Vec<_> = deeds.iter().map(|deed| (deed.action.as_str(), deed.subject.as_str())).collect();
+    told.reverse();
+    let token = told[8].1;
+    assert_eq!(
+        told,
+        [
+            ("account.create", "bob"),
+            ("account.quota", "ann"),
+            ("account.disable", "ann"),
+            ("account.enable", "ann"),
+            ("queue.retry", "bafycontent1"),
+            ("denylist.add", "2 rules"),
+            ("denylist.rm", "/ipfs/a"),
+            ("token.rotate", ""),
+            ("token.create", token),
+            ("account.rm", "ann"),
+        ]
+    );
+}
+
+async fn the_last_use_of_a_token_is_noted(world: World) {
+    let db = world.open().await;
+    let ann = db.create_account("ann", None).await.unwrap();
+    let made = db.create_token(token(ann.id), "test").await.unwrap();
+    world.pass(SECOND);
+    assert_eq!(db.tokens(None).await.unwrap()[0].last_used, None);
+    // It is noted beside the request, at the latest when the database closes.
+    db.access(made.id).await.unwrap();
+    db.close().await;
+    let db = world.open().await;
+    assert_eq!(db.tokens(None).await.unwrap()[0].last_used, Some(START + SECOND));
 }
 
 async fn single_facts_are_made_once(world: World) {

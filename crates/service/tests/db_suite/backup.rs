@@ -173,7 +173,7 @@ async fn a_restored_database_lets_go_what_the_operator_confirms(world: World) {
 async fn a_schema_is_migrated_once_and_a_newer_one_refused(world: World) {
     let unmigrated = Settings { migrate: false, ..world.settings.clone() };
     assert!(matches!(Database::open(unmigrated.clone()).await, Err(Error::Schema(_))));
-    let racing = (0..3).map(|_| Database::migrate(&world.settings, "test"));
+    let racing = (0..3).map(|_| Database::migrate(&world.settings));
     for outcome in futures::future::join_all(racing).await {
         assert_eq!(outcome.unwrap(), 1);
     }
@@ -185,7 +185,7 @@ async fn a_schema_is_migrated_once_and_a_newer_one_refused(world: World) {
     Database::open(unmigrated.clone()).await.unwrap().close().await;
     set_version(&world, 3).await;
     assert!(matches!(Database::open(unmigrated).await, Err(Error::Schema(_))));
-    assert!(matches!(Database::migrate(&world.settings, "test").await, Err(Error::Schema(_))));
+    assert!(matches!(Database::migrate(&world.settings).await, Err(Error::Schema(_))));
 }
 
 async fn set_version(world: &World, version: i64) {

@@ -10,6 +10,7 @@ crate::on_both!(
     a_pin_without_progress_expires,
     a_source_that_trickles_keeps_no_pin_open,
     what_peers_say_is_too_large_fails_at_the_deadline_alone,
+    what_was_pinned_has_no_deadline,
     a_nodes_absence_does_not_count,
     turns_are_given_in_order,
     a_pausing_fetch_takes_no_turn,
@@ -81,6 +82,25 @@ async fn what_peers_say_is_too_large_fails_at_the_deadline_alone(world: World) {
     node.report(&db, Vec::new()).await;
     run_jobs(&db).await;
     assert_eq!(status(&db, &made).await, (Status::Failed, Some(Reason::InvalidBlock)));
+    assert_sound(&db).await;
+}
+
+async fn what_was_pinned_has_no_deadline(world: World) {
+    let (db, mut node, ann) = world.with_node(1 << 30).await;
+    let made = db.add_pin(pin(ann.id, 1)).await.unwrap();
+    node.store(&db, &made, 10_000).await;
+    node.say(&db, made.content, EventKind::Lost { blocks: 1 }).await;
+    node.pull(&db).await;
+    for _ in 0..3 {
+        node.say(&db, made.content, progress(0, Reason::NoProviders, None)).await;
+        world.pass(DAY + SECOND);
+        node.report(&db, Vec::new()).await;
+        run_jobs(&db).await;
+    }
+    assert_eq!(status(&db, &made).await.0, Status::Pinning, "it is repaired, however long that takes");
+    assert_eq!(usage(&db, &ann).await, (10_000, 0));
+    node.store(&db, &made, 10_000).await;
+    assert_eq!(status(&db, &made).await.0, Status::Pinned);
     assert_sound(&db).await;
 }
 
@@ -234,11 +254,10 @@ async fn a_waiting_content_is_listed_and_can_be_retried(world: World) {
     assert_eq!((queue.len(), queue[0].cid.as_str(), queue[0].node.is_some()), (1, "bafycontent1", true));
     node.say(&db, made.content, EventKind::NoCapacity).await;
     node.assignments.clear();
-    assert!(db.retry(made.content).await.unwrap());
+    assert_eq!(db.retry(&[12_345, made.content]).await.unwrap(), 1);
     node.pull(&db).await;
     assert!(node.assignments.contains_key(&made.content));
     node.store(&db, &made, 10).await;
     assert!(db.queue(0, 10).await.unwrap().is_empty());
-    assert!(!db.retry(made.content).await.unwrap());
-    assert!(!db.retry(12_345).await.unwrap());
+    assert_eq!(db.retry(&[made.content]).await.unwrap(), 0);
 }

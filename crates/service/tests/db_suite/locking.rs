@@ -187,9 +187,12 @@ async fn judge(db: &Database, seed: usize) {
             Ok(_) | Err(Error::Invalid(_)) => {}
             Err(error) => panic!("{error}"),
         }
-        for waiting in db.queue(0, 4).await.unwrap() {
-            db.retry(waiting.allocation.content).await.unwrap();
+        let waiting = db.queue(0, 4).await.unwrap();
+        let mut waiting: Vec<i64> = waiting.iter().map(|entry| entry.allocation.content).collect();
+        if seed.is_multiple_of(2) {
+            waiting.reverse();
         }
+        db.retry(&waiting).await.unwrap();
         let mut rules: Vec<String> = (0..8).map(|n| format!("/ipfs/bafyrule{round}x{n}")).collect();
         if seed.is_multiple_of(2) {
             rules.reverse();

@@ -238,7 +238,7 @@ impl Case<'_> {
             }
             // A node that cannot repair is passed over for a while: retried here.
             (EventKind::Failed { .. }, _) => {
-                self.db.retry(found.content).await.unwrap();
+                self.db.retry(&[found.content]).await.unwrap();
                 if before == Fetch::Held { Fetch::Lost } else { before }
             }
             (_, before) => before,

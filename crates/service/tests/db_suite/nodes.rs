@@ -197,7 +197,7 @@ async fn what_is_lost_and_denied_is_told_so_and_comes_back(world: World) {
     run_jobs(&db).await;
     node.pull(&db).await;
     assert!(node.assignments.is_empty());
-    assert!(db.retry(made.content).await.unwrap());
+    assert_eq!(db.retry(&[made.content]).await.unwrap(), 1);
     node.store(&db, &made, 10_000).await;
     node.say(&db, made.content, EventKind::Compared { denylist: 2, denied: false }).await;
     assert_eq!(status(&db, &made).await.0, Status::Pinned);

@@ -15,47 +15,29 @@ impl Database {
         self.engine.read(move |tx| Box::pin(operator::keys(tx))).await
     }
 
-    /// Stores a key. Where `only_if_none` is set and a key exists, nothing is
-    /// stored; answers whether it was.
-    pub async fn add_key(&self, key: SealedKey, only_if_none: bool) -> Result<bool> {
+    /// Stores a key where there is none; answers whether it was stored.
+    pub async fn add_first_key(&self, key: SealedKey) -> Result<bool> {
         validate::name(&key.kid, "the key's id")?;
-        {
-            let key = Arc::new(key);
-            self.engine
-                .write(move |tx| {
-                    let key = Arc::clone(&key);
-                    Box::pin(async move { operator::add_key(tx, &key, only_if_none).await })
-                })
-                .await
-        }
+        let key = Arc::new(key);
+        self.engine
+            .write(move |tx| {
+                let key = Arc::clone(&key);
+                Box::pin(async move { operator::add_first_key(tx, &key).await })
+            })
+            .await
     }
 
-    /// Marks a key as signing no more; answers whether it exists.
-    pub async fn retire_key(&self, kid: &str) -> Result<bool> {
-        let kid = kid.to_owned();
-        {
-            let kid = Arc::new(kid);
-            self.engine
-                .write(move |tx| {
-                    let kid = Arc::clone(&kid);
-                    Box::pin(async move { operator::retire_key(tx, &kid).await })
-                })
-                .await
-        }
-    }
-
-    /// Removes a key: its tokens end. Answers whether it existed.
-    pub async fn remove_key(&self, kid: &str) -> Result<bool> {
-        let kid = kid.to_owned();
-        {
-            let kid = Arc::new(kid);
-            self.engine
-                .write(move |tx| {
-                    let kid = Arc::clone(&kid);
-                    Box::pin(async move { operator::remove_key(tx, &kid).await })
-                })
-                .await
-        }
+    /// Has another key sign, in one step. The others only verify what they
+    /// signed; with `forget` they are gone, and their tokens end.
+    pub async fn rotate_keys(&self, key: SealedKey, forget: bool) -> Result<()> {
+        validate::name(&key.kid, "the key's id")?;
+        let key = Arc::new(key);
+        self.engine
+            .write(move |tx| {
+                let key = Arc::clone(&key);
+                Box::pin(async move { operator::rotate_keys(tx, &key, forget).await })
+            })
+            .await
     }
 
     /// The service's own id, made from `proposal` the first time.
@@ -70,17 +52,6 @@ impl Database {
                 })
                 .await
         }
-    }
-
-    /// Records a deed of the operator.
-    pub async fn record_deed(&self, deed: Deed) -> Result<()> {
-        let deed = Arc::new(deed);
-        self.engine
-            .write(move |tx| {
-                let deed = Arc::clone(&deed);
-                Box::pin(async move { operator::record_deed(tx, &deed).await })
-            })
-            .await
     }
 
     /// Deeds with numbers below `before` (`i64::MAX` for the newest), newest
@@ -124,9 +95,20 @@ impl Database {
         self.engine.read(move |tx| Box::pin(operator::queue(tx, after, limit))).await
     }
 
-    /// Sends an unfinished content to its nodes anew, or places it; answers
-    /// whether there is such a content.
-    pub async fn retry(&self, content: i64) -> Result<bool> {
-        self.engine.write(move |tx| Box::pin(jobs::retry(tx, content))).await
+    /// Sends those of these contents that are unfinished to their nodes anew, or
+    /// places them; answers how many there are.
+    pub async fn retry(&self, contents: &[i64]) -> Result<u64> {
+        let mut retried = 0;
+        for part in contents.chunks(jobs::ROWS as usize) {
+            let part: Arc<[i64]> = part.into();
+            retried += self
+                .engine
+                .write(move |tx| {
+                    let part = Arc::clone(&part);
+                    Box::pin(async move { jobs::retry(tx, &part).await })
+                })
+                .await?;
+        }
+        Ok(retried)
     }
 }

@@ -207,7 +207,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pins.db");
         let settings = Arc::new(crate::db::Settings::new(Location::Sqlite(file.clone())));
-        block_on(schema::prepare(&settings, Some("test"))).unwrap();
+        block_on(schema::prepare(&settings, true)).unwrap();
         let mut tx = engine::open_writer(&file, &settings).unwrap();
         let known = "INSERT INTO content (key, cid) VALUES ($1, 'bafkqaaa')";
         block_on(tx.execute(known, &values![vec![1_u8]])).unwrap();

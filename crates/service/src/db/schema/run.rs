@@ -18,7 +18,6 @@ use crate::db::{
     settings::{Location, Settings},
     sql::values,
     tx::{Driver, Tx},
-    types::Deed,
 };
 
 /// The key of the advisory lock under which PostgreSQL is migrated: "pinfold"
@@ -45,20 +44,20 @@ const TRIGRAMS: Index = Index {
     sql: "CREATE INDEX {concurrently} pin_trigrams ON pin USING gin (folded gin_trgm_ops)",
 };
 
-/// Has `actor` bring the schema to [`super::CURRENT`] or, without one, checks that
+/// With `migrate` brings the schema to [`super::CURRENT`] or, without one, checks that
 /// it can be used. Answers its version.
-pub(crate) async fn prepare(settings: &Arc<Settings>, actor: Option<&str>) -> Result<i64> {
-    follow(settings, MIGRATIONS, actor).await
+pub(crate) async fn prepare(settings: &Arc<Settings>, migrate: bool) -> Result<i64> {
+    follow(settings, MIGRATIONS, migrate).await
 }
 
 /// Brings the schema to the end of a list of migrations.
-pub(super) async fn follow(settings: &Arc<Settings>, plan: &[Migration], actor: Option<&str>) -> Result<i64> {
+pub(super) async fn follow(settings: &Arc<Settings>, plan: &[Migration], migrate: bool) -> Result<i64> {
     match &settings.location {
         Location::Sqlite(file) => {
             private(file)?;
             let mut tx = open_writer(file, settings)?;
             tx.batch("BEGIN IMMEDIATE").await?;
-            let version = upgrade(&mut tx, plan, actor).await?;
+            let version = upgrade(&mut tx, plan, migrate).await?;
             tx.batch("COMMIT").await?;
             Ok(version)
         }
@@ -67,12 +66,12 @@ pub(super) async fn follow(settings: &Arc<Settings>, plan: &[Migration], actor: 
             // Held by its connection, which ends with the pool.
             let (alone, _) = Session::begin(&pool, Mode::Single).await?;
             lock(&alone).await?;
-            let version = on_postgres(&pool, settings, plan, actor).await?;
-            if actor.is_some() {
+            let version = on_postgres(&pool, settings, plan, migrate).await?;
+            if migrate {
                 alone.batch("SET statement_timeout = 0").await?;
                 build(&alone, plan).await?;
             }
-            trigrams(&alone, actor.is_some()).await?;
+            trigrams(&alone, migrate).await?;
             alone.query("SELECT pg_advisory_unlock($1)", &values![LOCK]).await?;
             drop(alone);
             pool.close();
@@ -95,12 +94,12 @@ async fn on_postgres(
     pool: &Pool,
     settings: &Arc<Settings>,
     plan: &[Migration],
-    actor: Option<&str>,
+    migrate: bool,
 ) -> Result<i64> {
     let (session, now) = Session::begin(pool, Mode::Write).await?;
     let mut tx = Tx::new(Driver::Postgres(session), Arc::clone(settings));
     tx.start(now);
-    let version = upgrade(&mut tx, plan, actor).await?;
+    let version = upgrade(&mut tx, plan, migrate).await?;
     if let Driver::Postgres(session) = &mut tx.driver {
         session.commit().await?;
     }
@@ -128,11 +127,13 @@ async fn lock(session: &Session) -> Result<()> {
 
 /// Runs the migrations that are missing, all or none of them, and notes that
 /// `actor` did.
-async fn upgrade(tx: &mut Tx, plan: &[Migration], actor: Option<&str>) -> Result<i64> {
+async fn upgrade(tx: &mut Tx, plan: &[Migration], migrate: bool) -> Result<i64> {
     let version = version(tx).await?;
     let (current, sqlite) = (plan.len() as i64, tx.is_sqlite());
-    check(version, current, actor.is_some())?;
-    let Some(actor) = actor.filter(|_| version < current) else { return Ok(version) };
+    check(version, current, migrate)?;
+    if !migrate || version >= current {
+        return Ok(version);
+    }
     if !sqlite {
         tx.batch(LIMITS).await?;
     }
@@ -148,8 +149,8 @@ async fn upgrade(tx: &mut Tx, plan: &[Migration], actor: Option<&str>) -> Result
         property::set(tx, "generation", 1, "").await?;
         number_contents(tx, 1).await?;
     }
-    let deed = Deed::now(actor, "migrate", format!("schema {current}"), &format!("from schema {version}"));
-    operator::record_deed(tx, &deed).await?;
+    let (to, from) = (format!("schema {current}"), format!("from schema {version}"));
+    operator::note_deed(tx, "migrate", to, &from).await?;
     Ok(current)
 }
 

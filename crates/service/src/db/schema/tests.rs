@@ -188,7 +188,7 @@ async fn a_version_goes_on_writing_while_the_next_one_migrates(place: Place) {
         tokio::task::yield_now().await;
     }
     let next = then(&[NOTES]);
-    assert_eq!(follow(&place.settings, &next, Some("test")).await.unwrap(), CURRENT + 1);
+    assert_eq!(follow(&place.settings, &next, true).await.unwrap(), CURRENT + 1);
     migrated.store(true, Ordering::SeqCst);
     let made = writer.await.unwrap();
     // A process of this version that starts now does so on the next schema.
@@ -203,12 +203,12 @@ async fn a_version_goes_on_writing_while_the_next_one_migrates(place: Place) {
 
 async fn a_migration_that_fails_changes_nothing_and_is_run_again(place: Place) {
     let db = place.open().await;
-    follow(&place.settings, &then(&[NOTES, BROKEN]), Some("test")).await.unwrap_err();
+    follow(&place.settings, &then(&[NOTES, BROKEN]), true).await.unwrap_err();
     pin(&db, 1).await;
-    assert_eq!(follow(&place.settings, MIGRATIONS, None).await.unwrap(), CURRENT);
+    assert_eq!(follow(&place.settings, MIGRATIONS, false).await.unwrap(), CURRENT);
     // Neither of the two was kept, so that both can be run again.
     place.execute("ALTER TABLE pin ADD COLUMN note TEXT; ALTER TABLE pin DROP COLUMN note;").await;
-    assert_eq!(follow(&place.settings, &then(&[NOTES]), Some("test")).await.unwrap(), CURRENT + 1);
+    assert_eq!(follow(&place.settings, &then(&[NOTES]), true).await.unwrap(), CURRENT + 1);
     pin(&db, 2).await;
     assert_sound(&db).await;
     db.close().await;
@@ -218,12 +218,12 @@ async fn an_index_that_cannot_be_built_is_built_later(place: Place) {
     let db = place.open().await;
     let next = then(&[UNIQUE]);
     for _ in 0..2 {
-        follow(&place.settings, &next, Some("test")).await.unwrap_err();
+        follow(&place.settings, &next, true).await.unwrap_err();
         pin(&db, 1).await;
         db.delete_pin(1, newest(&db).await).await.unwrap();
     }
     db.delete_pin(1, newest(&db).await).await.unwrap();
-    assert_eq!(follow(&place.settings, &next, Some("test")).await.unwrap(), CURRENT + 1);
+    assert_eq!(follow(&place.settings, &next, true).await.unwrap(), CURRENT + 1);
     pin(&db, 2).await;
     place.execute("DROP INDEX pin_cid;").await;
     db.close().await;
@@ -237,17 +237,14 @@ async fn newest(db: &Database) -> Uuid {
 async fn two_that_migrate_at_once_do_it_once(place: Place) {
     let db = place.open().await;
     let next = then(&[NOTES]);
-    let both = tokio::join!(
-        follow(&place.settings, &next, Some("test")),
-        follow(&place.settings, &next, Some("test"))
-    );
+    let both = tokio::join!(follow(&place.settings, &next, true), follow(&place.settings, &next, true));
     assert_eq!((both.0.unwrap(), both.1.unwrap()), (CURRENT + 1, CURRENT + 1));
     pin(&db, 1).await;
     db.close().await;
 }
 
 async fn a_newer_database_is_refused_in_words(place: Place) {
-    assert_eq!(follow(&place.settings, &then(&[NOTES, LATER]), Some("test")).await.unwrap(), CURRENT + 2);
+    assert_eq!(follow(&place.settings, &then(&[NOTES, LATER]), true).await.unwrap(), CURRENT + 2);
     let refused = Database::open(Settings::clone(&place.settings)).await.unwrap_err().to_string();
     assert_eq!(
         refused,
