@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use pinfold_core::content::{Cid, ContentKey};
 use pinfold_core::denylist::Denylist;
 use pinfold_node_api as api;
@@ -15,10 +16,15 @@ use pinfold_node_api as api;
 /// service can be reached.
 const FILE: &str = "denylist.json";
 
+/// Between two lines in the log about what is refused: strangers choose how
+/// often they ask, and must not fill the disk by it.
+const LOG_PAUSE: Duration = Duration::from_secs(1);
+
 /// The denylist in force. Cheap to clone; clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct Denied {
     shared: Arc<RwLock<Current>>,
+    told: Arc<Mutex<Told>>,
 }
 
 #[derive(Default)]
@@ -74,6 +80,15 @@ impl Denied {
         withheld || rules.is_denied(cid, path)
     }
 
+    /// Logs and counts that something was asked for and not served: `way` is
+    /// how. What comes too soon after the last line is told with the next.
+    pub(crate) fn refused(&self, cid: &Cid, path: &str, way: &'static str) {
+        metrics::counter!("pinfold_denied_requests_total", "way" => way).increment(1);
+        if let Some(further) = self.told.lock().ask(Instant::now()) {
+            tracing::info!(%cid, path, way, further, "what the denylist forbids was asked for and refused");
+        }
+    }
+
     /// Whether the rules say that a CID may neither be fetched nor served.
     pub(crate) fn is_denied(&self, cid: &Cid) -> bool {
         // Not held while the rules are looked at: a reader that waits behind a
@@ -101,6 +116,25 @@ impl Denied {
     }
 }
 
+/// When something refused was last in the log, and how much was not since.
+#[derive(Default)]
+struct Told {
+    last: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Told {
+    /// Whether a line is due, and how many were refused since the last one.
+    fn ask(&mut self, now: Instant) -> Option<u64> {
+        if self.last.is_some_and(|last| now.duration_since(last) < LOG_PAUSE) {
+            self.unsaid += 1;
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Saved {
     version: i64,
@@ -123,4 +157,17 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         std::fs::File::open(parent)?.sync_all()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_told_at_a_bounded_pace_and_none_is_left_out() {
+        let (mut told, begin) = (Told::default(), Instant::now());
+        let at = |ms| begin + Duration::from_millis(ms);
+        let said = [0, 1, 999, 1_000, 5_000].map(|ms| told.ask(at(ms)));
+        assert_eq!(said, [Some(0), None, None, Some(2), Some(0)]);
+    }
 }

@@ -26,6 +26,12 @@ impl Held {
         self.denied.is_withheld(cid, path)
     }
 
+    /// Notes that something was not served because it is denied: `way` is how
+    /// it was asked for.
+    pub(crate) fn refused(&self, cid: &content::Cid, path: &str, way: &'static str) {
+        self.denied.refused(cid, path, way);
+    }
+
     /// The rules of the denylist in force.
     pub(crate) fn rules(&self) -> std::sync::Arc<pinfold_core::denylist::Denylist> {
         self.denied.rules().1
@@ -35,15 +41,6 @@ impl Held {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
-    }
-
-    /// The length of a block in bytes, from the index alone; none where it is
-    /// not held, or denied. The empty block is always held.
-    ///
-    /// # Errors
-    /// When the index cannot be read.
-    pub fn size(&self, cid: &BlockCid) -> Result<Option<u64>, blockstore::Error> {
-        if self.may(cid) { self.store.size(cid.hash()) } else { Ok(None) }
     }
 
     /// The bytes of a block, read from the disk and checked against their
@@ -80,7 +77,14 @@ impl crate::net::Roots for Held {
 
 impl pinfold_bitswap::Blocks for Held {
     fn size(&self, _: &PeerId, cid: &BlockCid) -> Option<u32> {
-        let size = Held::size(self, cid).unwrap_or_else(|error| {
+        if !self.may(cid) {
+            // What is not held was not refused.
+            if self.store.size(cid.hash()).is_ok_and(|size| size.is_some()) {
+                self.refused(&content::of_block_cid(cid), "", "bitswap");
+            }
+            return None;
+        }
+        let size = self.store.size(cid.hash()).unwrap_or_else(|error| {
             tracing::error!(%cid, %error, "cannot tell whether a block is held");
             None
         });

@@ -127,6 +127,10 @@ impl Source {
 
     /// Refuses what the denylist names, by CID or by path.
     pub(super) fn allow(&self, cid: &Cid, path: &str) -> Result<(), Unserved> {
-        if self.held.is_denied(cid, path) { Err(Unserved::Denied(Box::new(*cid))) } else { Ok(()) }
+        if self.held.is_denied(cid, path) {
+            self.held.refused(cid, path, "gateway");
+            return Err(Unserved::Denied(Box::new(*cid)));
+        }
+        Ok(())
     }
 }

@@ -114,6 +114,7 @@ fn new_pin(app: &App, caller: &Caller, body: &[u8]) -> Result<NewPin, ApiError> 
     let mut input = PinInput::parse(body)?;
     let root = cids::parse_root(&input.cid)?;
     if app.denylists.denies(&root.cid) {
+        tracing::info!(cid = %root.cid, account = caller.account, "a pin of what the denylist forbids was refused");
         return Err(ApiError::Denied(DENIED));
     }
     Ok(NewPin {

@@ -5,8 +5,10 @@ use std::time::Duration;
 use pinfold_node_api::{Denylist, Event, EventKind, path};
 use pinfold_service::{Service, Settings};
 use serde_json::json;
+use tracing::Level;
 
 use crate::{
+    access_log::Log,
     fake_node::FakeNode,
     server::{ALL, Backend, Server, answer, cid, settings},
 };
@@ -91,6 +93,10 @@ async fn new_pins_are_refused_and_nodes_are_told(on: Backend) {
     let server = Server::with(on, Settings { denylist: Some(file), ..settings() }).await;
     let details = server.post("/pins", &json!({ "cid": cid(1) })).await.failure(403, "DENIED");
     assert!(details.contains("denylist"), "{details}");
+    let (log, guard) = Log::start(Level::INFO);
+    server.post("/pins", &json!({ "cid": cid(1) })).await.failure(403, "DENIED");
+    assert!(log.text().contains(&cid(1)), "the operator does not learn of it: {}", log.text());
+    drop(guard);
     let other = server.pin(json!({ "cid": cid(2) })).await;
     let replace = format!("/pins/{}", other["requestid"].as_str().unwrap());
     server.post(&replace, &json!({ "cid": cid(1) })).await.failure(403, "DENIED");

@@ -357,6 +357,7 @@ impl<P: Peers> Actor<P> {
     }
 
     fn failed(&mut self, id: AllocationId, reason: Reason, detail: String) {
+        tracing::info!(content = id.content, ?reason, detail, "a content can never be held");
         self.drop_job(id.content);
         self.writes.push(Write::State(id, Noted::Failed { reason, detail: detail.clone() }));
         self.tell_failed(id, reason, detail);

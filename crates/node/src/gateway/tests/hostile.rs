@@ -1,14 +1,26 @@
 //! Missing blocks, denied content, clients and DAGs made to hurt.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use pinfold_core::{content::Cid, unixfs::murmur3_x64_64};
+use libp2p::PeerId;
+use parking_lot::Mutex;
+use pinfold_bitswap::Blocks as _;
+use pinfold_core::{
+    content::{self, Cid},
+    unixfs::murmur3_x64_64,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tracing::subscriber::DefaultGuard;
 
 use super::{
     PLACES, Served, dag,
     dag::{Dag, PB},
     sections,
+};
+use crate::{
+    denied::Denied,
+    gateway::source::{Source, Unserved},
+    serve::Held,
 };
 
 #[tokio::test]
@@ -28,6 +40,72 @@ async fn an_incomplete_answer_is_broken_off() {
     let range = [("Range", "bytes=300000-300010")];
     assert_eq!(served.get_with(&format!("/ipfs/{root}/file.bin"), &range).await.status, 404);
     assert_eq!(served.get(&format!("/ipfs/{}?format=car", chunks[3])).await.status, 404);
+}
+
+/// What this thread logs.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Logs until the guard is dropped.
+    fn start() -> (Self, DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn lines_with(&self, word: &str) -> usize {
+        String::from_utf8_lossy(&self.0.lock()).lines().filter(|line| line.contains(word)).count()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_is_denied_and_asked_for_is_logged() {
+    let mut dag = Dag::default();
+    let (secret, open) = (dag.leaf(*b"forbidden"), dag.leaf(*b"open"));
+    let absent = Dag::default().leaf(*b"absent");
+    let rules = format!("/ipfs/{secret}\n/ipfs/{absent}\n");
+    // Where another thread, which has no log, comes first to a place that logs,
+    // that place stays silent.
+    Denied::default().refused(&secret, "", "test");
+    let (log, _guard) = Log::start();
+    let held = async || {
+        let served = Served::new(&dag).await;
+        served.deny(1, &rules);
+        let held = Held::new(served.store.clone(), served.denied.clone());
+        (served, held)
+    };
+    // As the gateway asks, on whose threads nobody listens to the log.
+    let (_served, held_there) = held().await;
+    let source = Source::new(held_there);
+    assert!(source.block(&open).is_ok());
+    assert_eq!(log.lines_with("way=\"gateway\""), 0);
+    for _ in 0..20 {
+        assert!(matches!(source.block(&secret), Err(Unserved::Denied(_))));
+    }
+    let lines = log.lines_with("way=\"gateway\"");
+    assert_eq!(log.lines_with(&secret.to_string()), lines);
+    assert!((1..10).contains(&lines), "strangers wrote {lines} lines by asking 20 times at once");
+
+    let (_served, held) = held().await;
+    let size = |cid| held.size(&PeerId::random(), &content::block_cid(cid).expect("a block"));
+    // Peers ask everybody for what they want: only what is held is refused.
+    assert_eq!((size(&absent), log.lines_with("way=\"bitswap\"")), (None, 0));
+    assert_eq!((size(&open), log.lines_with("way=\"bitswap\"")), (Some(4), 0));
+    assert_eq!((size(&secret), log.lines_with("way=\"bitswap\"")), (None, 1));
 }
 
 #[tokio::test]
