@@ -39,17 +39,22 @@ pub(crate) struct Cli {
     pub(crate) global: Global,
 }
 
+/// Where flags of every command stand in its help: below its own.
+const LAST: usize = 1_000;
+
 /// Flags of every command.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Global {
     /// TOML file with settings; its keys are the flags' names
-    #[arg(long, global = true, env = "PINFOLD_CONFIG", value_name = "FILE")]
+    #[arg(long, global = true, env = "PINFOLD_CONFIG", value_name = "FILE", display_order = LAST)]
     pub(crate) config: Option<PathBuf>,
     /// How much to log: off, error, warn, info, debug, trace, or a filter such as `pinfold_node=debug`
-    #[arg(long, global = true, env = "PINFOLD_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
+    #[arg(long, global = true, env = "PINFOLD_LOG_LEVEL", default_value = "info", value_name = "LEVEL",
+          display_order = LAST)]
     pub(crate) log_level: String,
     /// How to log
-    #[arg(long, global = true, env = "PINFOLD_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    #[arg(long, global = true, env = "PINFOLD_LOG_FORMAT", default_value = "text", value_name = "FORMAT",
+          display_order = LAST)]
     pub(crate) log_format: LogFormat,
 }
 
@@ -158,7 +163,7 @@ pub(crate) struct ServiceArgs {
     pub(crate) metrics: Option<SocketAddr>,
     /// Send traces of requests to this OpenTelemetry collector, by OTLP over HTTP, such as
     /// http://127.0.0.1:4318
-    #[arg(long, env = "PINFOLD_OTLP", hide_env_values = true, value_name = "URL",
+    #[arg(long, env = "PINFOLD_OTLP", hide_env_values = true, hide_default_value = true, value_name = "URL",
           value_parser = values::http_url)]
     pub(crate) otlp: Option<Url>,
     /// The endpoint as users reach it, such as https://pins.example.org
@@ -175,7 +180,7 @@ pub(crate) struct ServiceArgs {
     #[arg(long, env = "PINFOLD_PIN_DEADLINE", default_value = "24h", value_name = "TIME", value_parser = duration)]
     pub(crate) pin_deadline: Duration,
     /// What a new account may store
-    #[arg(long, env = "PINFOLD_FREE_QUOTA", default_value = "20GB", value_name = "SIZE")]
+    #[arg(long, env = "PINFOLD_FREE_QUOTA", default_value = "20GB", value_name = "SIZE", value_parser = values::size)]
     pub(crate) free_quota: ByteSize,
     /// Pins that one account may have waiting
     #[arg(long, env = "PINFOLD_MAX_QUEUED", default_value_t = 100_000, value_name = "N")]

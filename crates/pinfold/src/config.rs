@@ -8,7 +8,8 @@
 use std::{collections::BTreeSet, ffi::OsString, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
-use clap::{Arg, Command, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches, parser::ValueSource};
+use url::Url;
 
 use crate::{cli::Cli, usage::Usage};
 
@@ -23,7 +24,8 @@ pub(crate) fn default_data() -> PathBuf {
 /// Exits by itself, with status 2, where clap has something to say.
 ///
 /// # Errors
-/// When the file cannot be read or holds something else than settings.
+/// When the file cannot be read or holds something else than settings, and
+/// when a password is on the command line.
 pub(crate) fn parse() -> Result<Cli> {
     let args: Vec<OsString> = std::env::args_os().collect();
     let command = match config_file(&args) {
@@ -36,7 +38,39 @@ pub(crate) fn parse() -> Result<Cli> {
         None => Cli::command(),
     };
     let matches = command.get_matches_from(args);
+    if let Some(flag) = flag_with_password(&matches) {
+        let variable = flag.replace('-', "_").to_uppercase();
+        return Err(Usage(format!(
+            "the URL of --{flag} holds a password, which `ps` shows to everyone on this machine: give it in the \
+             environment as PINFOLD_{variable}, or as {flag:?} in the file of --config"
+        ))
+        .into());
+    }
     Cli::from_arg_matches(&matches).map_err(|error| error.exit())
+}
+
+/// The flag of the command line, if any, whose URL holds a password.
+fn flag_with_password(matches: &ArgMatches) -> Option<String> {
+    let is_open = |id: &&clap::Id| {
+        // One of a command above is looked at there.
+        matches.try_contains_id(id.as_str()).is_ok()
+            && matches.value_source(id.as_str()) == Some(ValueSource::CommandLine)
+            && matches
+                .try_get_raw(id.as_str())
+                .ok()
+                .flatten()
+                .is_some_and(|mut values| values.any(|value| value.to_str().is_some_and(has_password)))
+    };
+    let here = matches.ids().find(is_open).map(|id| id.as_str().replace('_', "-"));
+    here.or_else(|| matches.subcommand().and_then(|(_, below)| flag_with_password(below)))
+}
+
+/// Whether a text is a URL with a password, in either place that PostgreSQL's
+/// URLs have for one.
+fn has_password(text: &str) -> bool {
+    let Ok(url) = Url::parse(text) else { return false };
+    url.password().is_some_and(|password| !password.is_empty())
+        || url.query_pairs().any(|(key, value)| key == "password" && !value.is_empty())
 }
 
 fn config_file(args: &[OsString]) -> Option<PathBuf> {
@@ -152,6 +186,40 @@ mod tests {
         assert!(migrate("migrate = true", &["pinfold", "service"]));
         assert!(!migrate("migrate = false", &["pinfold", "service"]));
         assert!(migrate("migrate = false", &["pinfold", "service", "--migrate"]));
+    }
+
+    #[test]
+    fn a_password_on_the_command_line_is_found_and_elsewhere_left_alone() {
+        let flag = |config: &str, args: &[&str]| {
+            let command = lay_beneath(Cli::command(), config).expect("a good configuration");
+            flag_with_password(&command.try_get_matches_from(args).expect("a good command line"))
+        };
+        let open = "postgres://ann:secret@db.example/pinfold";
+        for (args, named) in [
+            (&["up", "--database", open][..], Some("database")),
+            (
+                &["up", "--database", "postgres://db.example/pinfold?user=ann&password=secret"],
+                Some("database"),
+            ),
+            (&["node", "run", "--router", "https://a.example,https://ann:secret@b.example"], Some("router")),
+            (&["pin", "--endpoint", "https://ann:secret@a.example", "ls"], Some("endpoint")),
+            (&["pin", "ls", "--endpoint", "https://ann:secret@a.example"], Some("endpoint")),
+            (&["token", "ls", "--database", "postgres://ann@db.example/pinfold"], None),
+            (&["up", "--otlp", "http://127.0.0.1:4318"], None),
+        ] {
+            assert_eq!(flag("", &[&["pinfold"], args].concat()).as_deref(), named, "{args:?}");
+        }
+        assert_eq!(flag(&format!("database = {open:?}"), &["pinfold", "up"]), None);
+    }
+
+    #[test]
+    fn help_shows_no_password_of_the_file() {
+        let file =
+            "database = \"postgres://ann:secret@db.example/x\"\notlp = \"http://ann:secret@c.example\"";
+        let mut command = lay_beneath(Cli::command(), file).expect("a good configuration");
+        let up = command.find_subcommand_mut("up").expect("it is there");
+        let help = up.render_long_help().to_string();
+        assert!(help.contains("--database <URL>") && !help.contains("secret@"), "{help}");
     }
 
     #[test]

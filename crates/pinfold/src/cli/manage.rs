@@ -9,7 +9,7 @@ use pinfold_service::db::Scope;
 
 use super::{
     DataArgs, UpArgs,
-    values::{duration, endpoint, scope},
+    values::{duration, endpoint, scope, size},
 };
 
 #[derive(Debug, Subcommand)]
@@ -70,10 +70,11 @@ pub(crate) enum AccountCommand {
         /// Its name
         name: String,
         /// What it may store; by default as --free-quota says
-        #[arg(long, value_name = "SIZE")]
+        #[arg(long, value_name = "SIZE", value_parser = size)]
         quota: Option<ByteSize>,
         /// What a new account may store where nothing else is said
-        #[arg(long, env = "PINFOLD_FREE_QUOTA", default_value = "20GB", value_name = "SIZE")]
+        #[arg(long, env = "PINFOLD_FREE_QUOTA", default_value = "20GB", value_name = "SIZE",
+              value_parser = size)]
         free_quota: ByteSize,
     },
     /// List accounts with what they use
@@ -91,6 +92,7 @@ pub(crate) enum AccountCommand {
         /// Its name
         name: String,
         /// The new limit
+        #[arg(value_parser = size)]
         size: ByteSize,
     },
     /// Refuse an account's tokens; its pins are kept

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use libp2p::Multiaddr;
 use url::Url;
 
-use super::values::{duration, endpoint, http_url};
+use super::values::{duration, endpoint, http_url, size};
 
 /// What `up` and `node run` share.
 #[derive(Clone, Debug, Args)]
@@ -15,6 +15,10 @@ pub(crate) struct NodeArgs {
     /// Where the gateway over held content listens
     #[arg(long, env = "PINFOLD_GATEWAY", default_value = "127.0.0.1:8071", value_name = "ADDRESS")]
     pub(crate) gateway: SocketAddr,
+    /// The gateway as everyone reaches it, at the root of its host, such as https://ipfs.example.org:
+    /// whoever looks for providers at the service is told of it
+    #[arg(long, env = "PINFOLD_GATEWAY_URL", value_name = "URL", value_parser = endpoint)]
+    pub(crate) gateway_url: Option<String>,
     /// Domain under which each DAG has its own origin, such as ipfs.example.org
     #[arg(long, env = "PINFOLD_GATEWAY_DOMAIN", value_name = "DOMAIN")]
     pub(crate) gateway_domain: Option<String>,
@@ -37,14 +41,16 @@ pub(crate) struct NodeArgs {
     #[arg(long, env = "PINFOLD_BOOTSTRAP", value_delimiter = ',', value_name = "MULTIADDR")]
     pub(crate) bootstrap: Vec<Multiaddr>,
     /// Delegated routers to ask for providers
-    #[arg(long, env = "PINFOLD_ROUTER", value_delimiter = ',', value_name = "URL", value_parser = http_url)]
+    #[arg(long, env = "PINFOLD_ROUTER", hide_env_values = true, hide_default_value = true,
+          value_delimiter = ',', value_name = "URL", value_parser = http_url)]
     pub(crate) router: Vec<Url>,
     /// Trustless gateways to fetch from when no peer has a block
-    #[arg(long, env = "PINFOLD_HTTP_GATEWAY", value_delimiter = ',', value_name = "URL",
-          value_parser = http_url)]
+    #[arg(long, env = "PINFOLD_HTTP_GATEWAY", hide_env_values = true, hide_default_value = true,
+          value_delimiter = ',', value_name = "URL", value_parser = http_url)]
     pub(crate) http_gateway: Vec<Url>,
     /// Disk space that the node may use
-    #[arg(long, env = "PINFOLD_CAPACITY", default_value = "100GB", value_name = "SIZE")]
+    #[arg(long, env = "PINFOLD_CAPACITY", default_value = "100GB", value_name = "SIZE",
+          value_parser = size)]
     pub(crate) capacity: ByteSize,
     /// How long blocks that no pin refers to stay on disk, for pins that come back and fetches that
     /// were broken off
@@ -100,6 +106,9 @@ pub(crate) struct NodeRunArgs {
     /// Let this machine dial private and loopback addresses, where the service wants it too
     #[arg(long, env = "PINFOLD_ALLOW_PRIVATE_ADDRESSES", default_value = "off", value_name = "on|off")]
     pub(crate) allow_private_addresses: Switch,
+    /// Where metrics are served; off by default
+    #[arg(long, env = "PINFOLD_METRICS", value_name = "ADDRESS")]
+    pub(crate) metrics: Option<SocketAddr>,
     #[command(flatten)]
     pub(crate) node: NodeArgs,
 }

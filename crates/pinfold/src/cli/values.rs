@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::{
     ArgMatches, Args, Command, FromArgMatches,
     error::{Error, ErrorKind},
@@ -15,6 +16,11 @@ use url::Url;
 /// A length of time, such as `90s`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write 90s, 15m, 4h or 30d"))
+}
+
+/// An amount of bytes, such as `20GB`.
+pub(crate) fn size(text: &str) -> Result<ByteSize, String> {
+    text.parse().map_err(|_| "write 500MB, 20GB or 1.5TB (or GiB, TiB, which count by 1,024)".to_owned())
 }
 
 /// The URL of something that speaks HTTP.
@@ -100,9 +106,15 @@ pub(crate) enum DatabaseChoice {
 /// The two flags that name a database.
 #[derive(Debug, Args)]
 struct DatabaseFlags {
-    /// PostgreSQL as postgres://…; without it SQLite in the data folder. A URL with a password belongs
-    /// into the environment, the configuration file or --database-file
-    #[arg(long, env = "PINFOLD_DATABASE", hide_env_values = true, value_name = "URL")]
+    /// PostgreSQL as postgres://…; without it SQLite in the data folder. A URL with a password is
+    /// given in the environment, the configuration file or --database-file
+    #[arg(
+        long,
+        env = "PINFOLD_DATABASE",
+        hide_env_values = true,
+        hide_default_value = true,
+        value_name = "URL"
+    )]
     database: Option<String>,
     /// File that holds the database's URL
     #[arg(long, env = "PINFOLD_DATABASE_FILE", value_name = "FILE")]
@@ -184,6 +196,17 @@ mod tests {
         for wrong in ["", "yes", "writes", "writes=5", "writes=0/5", "writes=5/0", "polls=1/1", "writes=1/2,"]
         {
             assert!(choice(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_bytes_with_a_unit() {
+        let bytes = |text| size(text).map(|size| size.as_u64());
+        for (text, wanted) in [("20GB", 20_000_000_000), ("1KiB", 1_024), ("1.5 MB", 1_500_000), ("7", 7)] {
+            assert_eq!(bytes(text), Ok(wanted), "{text}");
+        }
+        for wrong in ["lots", "", "GB", "-1GB", "1XB"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
         }
     }
 
