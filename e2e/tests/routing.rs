@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use pinfold_e2e::{
+    api::client as http,
     data,
     kubo::Kubo,
     net::{Hosts, SERVERS, dht},
@@ -59,11 +60,14 @@ fn a_pinfold_finds_another_by_its_delegated_routing() {
         let mut origin = Kubo::start(place, "origin").await?;
         let content = data::bytes(4, 900_000);
         let root = origin.add(&content, &[]).await?;
-        let holder = Pinfold::up(place, "holder", &[]).await?;
+        let holder = Pinfold::up(place, "holder", &["--gateway-url", "http://127.0.0.1:1/"]).await?;
         let held = holder.api()?.add(json!({ "cid": root, "origins": origin.addresses().await? })).await?;
         holder.api()?.until(&held.requestid, "pinned", FETCH).await?;
         let dag = origin.dag(&root).await?;
         origin.stop().await?;
+        let told = format!("{}/routing/v1/providers/{root}", holder.endpoint);
+        let told = http()?.get(told).send().await?.text().await?;
+        ensure!(told.contains("\"/ip4/127.0.0.1/tcp/1/http\""), "its gateway is not named: {told}");
         let finder = Pinfold::up(place, "finder", &["--router", &holder.endpoint]).await?;
         // No origin is named: the router alone knows who has it.
         let pin = finder.api()?.add_cid(&root).await?;

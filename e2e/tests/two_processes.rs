@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use anyhow::{Result, ensure};
 use pinfold_e2e::{
+    api::client,
     data,
     kubo::Kubo,
     pinfold::Pinfold,
+    process::free_port,
     scenario::{FETCH, held_whole, remote_add, survives_its_origin},
     test, test_within,
 };
@@ -14,14 +17,32 @@ use serde_json::json;
 #[test]
 fn a_kubo_pins_to_a_service_whose_node_is_another_process() {
     test(async |place| {
-        let pinfold = Pinfold::split(place, "service", &[]).await?;
+        let metrics = format!("127.0.0.1:{}", free_port()?);
+        let pinfold = Pinfold::split_with(place, "service", &[], &["--metrics", &metrics]).await?;
         let mut kubo = Kubo::start(place, "kubo").await?;
         kubo.use_service(&pinfold).await?;
         let root = kubo.add(&data::bytes(1, 2_000_000), &[]).await?;
         assert_eq!(remote_add(&kubo, &root, &["--name=split"]).await?.status, "pinned");
+        counted(&metrics).await?;
         survives_its_origin(place, &pinfold, &mut kubo, &[root]).await?;
         Ok(())
     });
+}
+
+/// A node shows what it counts, under the names of this product alone.
+async fn counted(metrics: &str) -> Result<()> {
+    let text = client()?.get(format!("http://{metrics}/metrics")).send().await?.text().await?;
+    for name in ["pinfold_bitswap_received_blocks_total", "pinfold_fetch_blocks_total"] {
+        let line = text.lines().find(|line| line.starts_with(name));
+        let value = line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        ensure!(value.is_some_and(|value| value >= 8), "{name} is {value:?}: {text}");
+    }
+    let foreign = text.lines().find(|line| {
+        !line.trim_start_matches("# TYPE ").trim_start_matches("# HELP ").starts_with("pinfold_")
+            && !line.is_empty()
+    });
+    ensure!(foreign.is_none(), "{foreign:?} is no name of Pinfold's");
+    Ok(())
 }
 
 #[test]

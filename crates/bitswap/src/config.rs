@@ -22,6 +22,9 @@ pub struct Config {
     /// others long before; a peer to whom that happens 16 times in a row
     /// stalls too.
     pub stall: Duration,
+    /// What the names of the metrics begin with: `bitswap` gives
+    /// `bitswap_received_blocks_total`.
+    pub metrics_prefix: String,
 }
 
 impl Default for Config {
@@ -32,6 +35,7 @@ impl Default for Config {
             session_window_bytes: 32 << 20,
             peer_window_wants: 512,
             stall: Duration::from_secs(5),
+            metrics_prefix: "bitswap".to_owned(),
         }
     }
 }

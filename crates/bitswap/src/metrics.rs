@@ -39,33 +39,38 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    /// Registers them under names that begin with `prefix`.
+    pub(crate) fn new(prefix: &str) -> Self {
+        let (counter, gauge) = (
+            |name: &str| counter!(format!("{prefix}_{name}")),
+            |name: &str| gauge!(format!("{prefix}_{name}")),
+        );
         Self {
-            received_blocks: counter!("bitswap_received_blocks_total"),
-            received_bytes: counter!("bitswap_received_bytes_total"),
-            duplicate_blocks: counter!("bitswap_duplicate_blocks_total"),
-            duplicate_bytes: counter!("bitswap_duplicate_bytes_total"),
-            wrong_blocks: counter!("bitswap_wrong_blocks_total"),
-            unwanted_blocks: counter!("bitswap_unwanted_blocks_total"),
-            oversize_blocks: counter!("bitswap_oversize_blocks_total"),
-            dropped_blocks: counter!("bitswap_dropped_blocks_total"),
-            received_messages: counter!("bitswap_received_messages_total"),
-            sent_messages: counter!("bitswap_sent_messages_total"),
-            sent_wants: counter!("bitswap_sent_wants_total"),
-            resent: counter!("bitswap_resends_total"),
-            hedged: counter!("bitswap_hedged_wants_total"),
-            stalls: counter!("bitswap_stalls_total"),
-            bans: counter!("bitswap_bans_total"),
-            sent_blocks: counter!("bitswap_sent_blocks_total"),
-            sent_bytes: counter!("bitswap_sent_bytes_total"),
-            sent_presences: counter!("bitswap_sent_presences_total"),
-            refused_wants: counter!("bitswap_refused_wants_total"),
-            dropped_streams: counter!("bitswap_dropped_streams_total"),
-            inbound_streams: gauge!("bitswap_inbound_streams"),
-            partial_bytes: gauge!("bitswap_partial_bytes"),
-            served_wants: gauge!("bitswap_served_wants"),
-            serving_bytes: gauge!("bitswap_serving_bytes"),
-            wants: gauge!("bitswap_wants"),
+            received_blocks: counter("received_blocks_total"),
+            received_bytes: counter("received_bytes_total"),
+            duplicate_blocks: counter("duplicate_blocks_total"),
+            duplicate_bytes: counter("duplicate_bytes_total"),
+            wrong_blocks: counter("wrong_blocks_total"),
+            unwanted_blocks: counter("unwanted_blocks_total"),
+            oversize_blocks: counter("oversize_blocks_total"),
+            dropped_blocks: counter("dropped_blocks_total"),
+            received_messages: counter("received_messages_total"),
+            sent_messages: counter("sent_messages_total"),
+            sent_wants: counter("sent_wants_total"),
+            resent: counter("resends_total"),
+            hedged: counter("hedged_wants_total"),
+            stalls: counter("stalls_total"),
+            bans: counter("bans_total"),
+            sent_blocks: counter("sent_blocks_total"),
+            sent_bytes: counter("sent_bytes_total"),
+            sent_presences: counter("sent_presences_total"),
+            refused_wants: counter("refused_wants_total"),
+            dropped_streams: counter("dropped_streams_total"),
+            inbound_streams: gauge("inbound_streams"),
+            partial_bytes: gauge("partial_bytes"),
+            served_wants: gauge("served_wants"),
+            serving_bytes: gauge("serving_bytes"),
+            wants: gauge("wants"),
         }
     }
 }

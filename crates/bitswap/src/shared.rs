@@ -34,7 +34,7 @@ impl std::fmt::Debug for Shared {
 
 impl Shared {
     pub(crate) fn new(config: Config, blocks: Arc<dyn Blocks>) -> Self {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(&config.metrics_prefix);
         let swarm = Arc::new(AtomicWaker::new());
         Self {
             client: Mutex::new(Client::new(config, metrics.clone(), swarm.clone())),

@@ -14,6 +14,7 @@ pub use api::{
     address::TrustedProxies,
     limits::{Rate, RateLimits},
     listener::Timeouts,
+    monitor::Monitor,
     service::{Service, Settings, StartError},
     tls::Tls,
     trace::TARGET as TRACE_TARGET,

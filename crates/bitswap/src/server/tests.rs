@@ -17,7 +17,7 @@ fn want(number: usize) -> Entry {
 
 impl World {
     fn new(peers: usize) -> Self {
-        let mut server = Server::new(Metrics::new());
+        let mut server = Server::new(Metrics::new("test"));
         let links: Vec<_> = (0..peers)
             .map(|i| Arc::new(Link::new(PeerId::random(), ConnectionId::new_unchecked(i))))
             .collect();

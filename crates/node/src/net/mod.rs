@@ -139,7 +139,9 @@ impl Network {
 
         let tls = http::tls(config.authorities.clone());
         let transport = transport::build(&key, &policy, &resolver, &streams, tls.clone())?;
-        let (bitswap_behaviour, bitswap) = bitswap::Behaviour::new(bitswap::Config::default(), blocks);
+        let exchange =
+            bitswap::Config { metrics_prefix: "pinfold_bitswap".to_owned(), ..bitswap::Config::default() };
+        let (bitswap_behaviour, bitswap) = bitswap::Behaviour::new(exchange, blocks);
         let behaviour = Behaviour::new(&key, &config, guard.clone(), bitswap_behaviour);
         let peer = key.public().to_peer_id();
         let settings = libp2p::swarm::Config::with_executor(Tasks(tasks.clone()))

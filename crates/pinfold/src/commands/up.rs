@@ -1,13 +1,14 @@
 //! `pinfold up`, `pinfold service` and `pinfold node`.
 
-use std::{path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
 use pinfold_node::{Node, identity::Identity};
+use pinfold_service::Monitor;
 use serde_json::json;
 use url::Url;
 
-use super::serve::{self, Mode, Running};
+use super::serve::{self, Mode};
 use crate::{
     cli::{NetworkName, NodeArgs, NodeCommand, NodeRunArgs, ServiceCommand, UpArgs},
     output::{print, print_json},
@@ -52,7 +53,7 @@ pub(crate) async fn up(args: UpArgs) -> Result<()> {
     let endpoint = public.unwrap_or_else(|| args.service.endpoint(serve::local(api)));
     let mut lines = vec!["Pinfold is up.".to_owned(), format!("  endpoint  {endpoint}")];
     lines.extend(node_lines(&node));
-    lines.extend(metrics_line(&running));
+    lines.extend(metrics_line(running.service.metrics_address()));
     if let Some(token) = running.first_token().await? {
         lines.push(format!("  token     {token}"));
         lines.push("\nThe token is shown this once. Add the service to IPFS with:\n".into());
@@ -84,7 +85,7 @@ pub(crate) async fn service(args: ServiceCommand) -> Result<()> {
     let api = running.service.api_address();
     let mut lines =
         vec!["Pinfold's service is up.".to_owned(), format!("  endpoint  {}", args.service.endpoint(api))];
-    lines.extend(metrics_line(&running));
+    lines.extend(metrics_line(running.service.metrics_address()));
     serve::ready(&lines);
     serve::stop_signal().await?;
     serve::stop(running.stop()).await;
@@ -108,12 +109,24 @@ async fn run(args: NodeRunArgs) -> Result<()> {
     let service = remembered_service(&args.data, args.service.as_deref())?;
     let mut settings = node_settings(&args.node, &args.data, service, true);
     settings.network.allow_private_addresses = args.allow_private_addresses.is_on();
+    // Before the node, whose counters are those of the recorder that is there.
+    let monitor = match args.metrics {
+        Some(address) => Some(Monitor::start(address).await?),
+        None => None,
+    };
     let node = Node::start(settings).await?;
     let mut lines = vec!["Pinfold's node is up.".to_owned(), format!("  node      {}", node.peer_id())];
     lines.extend(node_lines(&node));
+    lines.extend(metrics_line(monitor.as_ref().map(Monitor::address)));
     serve::ready(&lines);
     serve::stop_signal().await?;
-    serve::stop(node.shutdown()).await;
+    serve::stop(async {
+        node.shutdown().await;
+        if let Some(monitor) = monitor {
+            monitor.stop().await;
+        }
+    })
+    .await;
     Ok(())
 }
 
@@ -144,6 +157,7 @@ fn node_settings(args: &NodeArgs, data: &Path, service: Url, provide: bool) -> p
     settings.reclaim_every = settings.reclaim_every.min(args.reclaim_after).max(LEAST_RECLAIM_PAUSE);
     settings.gateway = Some(args.gateway);
     settings.gateway_domain.clone_from(&args.gateway_domain);
+    settings.gateway_url.clone_from(&args.gateway_url);
     settings.http_gateways.clone_from(&args.http_gateway);
     let network = &mut settings.network;
     network.listen.clone_from(&args.swarm);
@@ -164,8 +178,8 @@ fn node_lines(node: &Node) -> Vec<String> {
     swarm.chain(gateway).collect()
 }
 
-fn metrics_line(running: &Running) -> Option<String> {
-    running.service.metrics_address().map(|address| format!("  metrics   http://{address}/metrics"))
+fn metrics_line(address: Option<SocketAddr>) -> Option<String> {
+    address.map(|address| format!("  metrics   http://{address}/metrics"))
 }
 
 /// What rereading the blocks found.

@@ -1,6 +1,7 @@
-//! Metrics: the recorder of the process and the listener that shows it.
+//! Metrics: the recorder of the process and the listener that shows it, beside
+//! a service or, as a [`Monitor`], alone.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{net::SocketAddr, sync::OnceLock, time::Duration};
 
 use axum::{
     Router,
@@ -10,9 +11,16 @@ use axum::{
     routing::get,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
 use tokio_util::sync::CancellationToken;
 
+use super::{
+    listener::{Terms, Timeouts},
+    service::{GRACE, StartError, bind},
+};
 use crate::db::Database;
 
 /// Bounds of the histogram of request times, in seconds.
@@ -35,6 +43,42 @@ pub fn install_recorder() -> Option<PrometheusHandle> {
         .clone()
 }
 
+/// Shows the metrics of a process that runs no service. Dropping it ends it.
+#[derive(Debug)]
+pub struct Monitor {
+    address: SocketAddr,
+    stopping: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Monitor {
+    /// Binds, and counts from now on: what is to be seen starts after it.
+    ///
+    /// # Errors
+    /// When the address is taken, or the process has another recorder.
+    pub async fn start(address: SocketAddr) -> Result<Self, StartError> {
+        let listener = bind(address, "--metrics").await?;
+        let recorder = install_recorder().ok_or(StartError::Recorder)?;
+        let (address, stopping, mut tasks) = (listener.address(), CancellationToken::new(), JoinSet::new());
+        let terms = Terms { timeouts: Timeouts::default(), tls: None, grace: GRACE };
+        tasks.spawn(listener.serve(router(recorder.clone()), stopping.clone(), terms));
+        tasks.spawn(run(recorder, None, stopping.clone()));
+        Ok(Self { address, stopping, tasks })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends it, after what is being asked was answered.
+    pub async fn stop(mut self) {
+        self.stopping.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
 /// `/metrics` and nothing else.
 pub(crate) fn router(handle: PrometheusHandle) -> Router {
     Router::new().route("/metrics", get(show)).with_state(handle)
@@ -44,8 +88,9 @@ async fn show(State(handle): State<PrometheusHandle>) -> impl IntoResponse {
     (StatusCode::OK, [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], handle.render())
 }
 
-/// Keeps gauges of totals fresh and histograms small, until it is cancelled.
-pub(crate) async fn run(handle: PrometheusHandle, database: Database, stopping: CancellationToken) {
+/// Keeps histograms small and gauges of a database's totals fresh, until it is
+/// cancelled.
+pub(crate) async fn run(handle: PrometheusHandle, database: Option<Database>, stopping: CancellationToken) {
     let mut ticks = interval(UPKEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -54,6 +99,7 @@ pub(crate) async fn run(handle: PrometheusHandle, database: Database, stopping: 
             _ = ticks.tick() => {}
         }
         handle.run_upkeep();
+        let Some(database) = &database else { continue };
         match database.totals().await {
             Ok(totals) => publish(&totals),
             Err(error) => tracing::warn!(%error, "totals for metrics cannot be read"),

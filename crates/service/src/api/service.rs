@@ -120,7 +120,7 @@ pub enum StartError {
 
 /// How long running requests may take to end at shutdown. Long polls and
 /// streams are ended at once; the rest are milliseconds.
-const GRACE: Duration = Duration::from_secs(5);
+pub(super) const GRACE: Duration = Duration::from_secs(5);
 
 /// A running service. Dropping it aborts its tasks; [`Service::shutdown`] and
 /// [`Service::join`] end them in order. The database stays open: whoever opened
@@ -187,7 +187,7 @@ impl Service {
             self.tasks.spawn(instance.run(settings.heartbeat, stopping.clone()));
         }
         if let Some(recorder) = beside.recorder {
-            self.tasks.spawn(monitor::run(recorder, database.clone(), stopping.clone()));
+            self.tasks.spawn(monitor::run(recorder, Some(database.clone()), stopping.clone()));
         }
         if settings.run_jobs {
             self.tasks.spawn(jobs::run(database.clone(), stopping.clone()));
@@ -307,7 +307,7 @@ impl Sockets {
     }
 }
 
-async fn bind(address: SocketAddr, flag: &'static str) -> Result<Listener, StartError> {
+pub(super) async fn bind(address: SocketAddr, flag: &'static str) -> Result<Listener, StartError> {
     Listener::bind(address).await.map_err(|source| StartError::Bind { address, flag, source })
 }
 

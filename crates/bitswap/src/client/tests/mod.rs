@@ -48,7 +48,7 @@ fn cids(range: std::ops::Range<usize>) -> Vec<Cid> {
 impl World {
     /// A session with so many connected peers.
     fn new(peers: usize) -> Self {
-        let mut client = Client::new(Config::default(), Metrics::new(), Arc::default());
+        let mut client = Client::new(Config::default(), Metrics::new("test"), Arc::default());
         let now = Instant::now();
         let session = client.open();
         let mut world = Self { client, links: Vec::new(), now, session };
