@@ -3,11 +3,12 @@
 
 mod net_support;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use libp2p::{Multiaddr, PeerId, identify, swarm::SwarmEvent};
+use libp2p::{Multiaddr, PeerId, identify, identity::Keypair, swarm::SwarmEvent};
 use net_support::{PATIENCE, Stub, arrival, config, gone, is_isolated, join, network, start, until};
+use pinfold_bitswap::NoBlocks;
 use pinfold_node::net::{Config, DialError, Limits, Network, dns::Resolver};
 
 #[tokio::test]
@@ -40,6 +41,34 @@ async fn every_transport_connects() {
         a.shutdown().await;
         b.shutdown().await;
     }
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_refused() {
+    for listen in ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0/ws"] {
+        let first = start(Config { listen: vec![listen.parse().unwrap()], ..config() }).await;
+        let mut taken = first.listen_addresses().remove(0);
+        taken.pop();
+        let settings = Config { listen: vec![taken.clone()], ..config() };
+        let second = Network::start(settings, Keypair::generate_ed25519(), Arc::new(NoBlocks)).await;
+        let Err(error) = second.map(drop) else { panic!("two listen on {taken}") };
+        let said = error.to_string();
+        assert!(said.contains(&taken.to_string()) && said.contains("in use"), "{said}");
+        first.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_port_can_be_taken_again_though_connections_of_it_linger() {
+    let (first, peer) = (network().await, network().await);
+    let mut bound = first.listen_addresses().remove(0);
+    peer.dial(None, vec![bound.clone()], true).await.unwrap();
+    first.shutdown().await;
+    drop(first);
+    bound.pop();
+    let next = start(Config { listen: vec![bound], ..config() }).await;
+    next.shutdown().await;
+    peer.shutdown().await;
 }
 
 #[tokio::test]

@@ -14,7 +14,8 @@ pub enum StartError {
     Key(String),
     /// An address cannot be listened on.
     #[error(
-        "cannot listen on {address}: {reason}; is the port taken, and the address one of this machine's?"
+        "cannot listen on {address}: {reason}; is the port taken, and the address one of this machine's? \
+         choose another with --swarm"
     )]
     Listen {
         /// Which one.
@@ -84,7 +85,7 @@ impl DialError {
 }
 
 /// The cause at the bottom of an error: the layers above it say little.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

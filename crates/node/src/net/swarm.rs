@@ -1,7 +1,15 @@
 //! The task that drives the swarm. It waits in one place and changes its
 //! state in plain code.
 
-use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    error::Error,
+    io::{self, ErrorKind},
+    net::IpAddr,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{Future, StreamExt};
 use libp2p::{
@@ -19,6 +27,7 @@ use super::{
     behaviour::{Behaviour, BehaviourEvent, DHT_PROTOCOL},
     dht::{self, Searches},
     dials::{Dials, Reply},
+    error::innermost,
     filter::{Permit, Policy},
     muxer::Streams,
 };
@@ -100,6 +109,9 @@ impl Driver {
 
     /// Listens on every address and returns when each is bound.
     pub(super) async fn listen(&mut self, addresses: &[Multiaddr]) -> Result<(), StartError> {
+        for address in addresses {
+            unshared(address).map_err(|e| failed(address, &e))?;
+        }
         let mut waiting: HashMap<ListenerId, Multiaddr> = HashMap::new();
         for address in addresses {
             let listener = self.swarm.listen_on(address.clone()).map_err(|e| failed(address, &e))?;
@@ -125,7 +137,10 @@ impl Driver {
         };
         match tokio::time::timeout(LISTEN_TIMEOUT, bound).await {
             Ok(result) => result,
-            Err(_) => Err(failed(&addresses[0], &"the system did not answer in time")),
+            Err(_) => {
+                let late = io::Error::new(ErrorKind::TimedOut, "the system did not answer in time");
+                Err(failed(&addresses[0], &late))
+            }
         }
     }
 
@@ -262,8 +277,24 @@ pub(super) fn with_peer(address: Multiaddr, peer: PeerId) -> Multiaddr {
     }
 }
 
-fn failed(address: &Multiaddr, reason: &impl ToString) -> StartError {
-    StartError::Listen { address: address.clone(), reason: reason.to_string() }
+/// Fails where another process listens on a TCP port. libp2p lets whoever asks
+/// for it in the same way share its ports (`SO_REUSEPORT`): two nodes would
+/// both start, and each peer would reach one of them at random.
+fn unshared(address: &Multiaddr) -> io::Result<()> {
+    let mut parts = address.iter();
+    let ip: IpAddr = match parts.next() {
+        Some(Protocol::Ip4(ip)) => ip.into(),
+        Some(Protocol::Ip6(ip)) => ip.into(),
+        _ => return Ok(()),
+    };
+    match parts.next() {
+        Some(Protocol::Tcp(port)) if port != 0 => std::net::TcpListener::bind((ip, port)).map(drop),
+        _ => Ok(()),
+    }
+}
+
+fn failed(address: &Multiaddr, reason: &(dyn Error + 'static)) -> StartError {
+    StartError::Listen { address: address.clone(), reason: innermost(reason) }
 }
 
 #[cfg(test)]
