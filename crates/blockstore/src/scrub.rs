@@ -44,33 +44,49 @@ impl Inner {
     /// See [`Store::scrub`](crate::Store::scrub).
     pub(crate) fn scrub(
         &self,
+        from: &[u8],
         bytes_per_second: u64,
         should_stop: &impl Fn() -> bool,
     ) -> Result<Scrubbed, Error> {
         let mut pace = Pace { begun: Instant::now(), bytes_per_second, bytes: 0 };
         let mut done = Scrubbed::default();
-        let mut after = None;
+        let start = [b"b", from].concat();
+        // The lists first: they are few, and with one of them a whole root is lost.
+        done.finished = self.scrub_lists(&mut pace, should_stop, &mut done)?
+            && self.scrub_range(Some(&start), None, &mut pace, should_stop, &mut done)?
+            && self.scrub_range(None, Some(&start), &mut pace, should_stop, &mut done)?;
+        Ok(done)
+    }
+
+    /// Verifies the blocks whose keys lie behind `after`, up to and with
+    /// `last`. Returns false where it was told to stop.
+    fn scrub_range(
+        &self,
+        after: Option<&[u8]>,
+        last: Option<&[u8]>,
+        pace: &mut Pace,
+        should_stop: &impl Fn() -> bool,
+        done: &mut Scrubbed,
+    ) -> Result<bool, Error> {
+        let mut after = after.map(<[u8]>::to_vec);
         loop {
             let page = self.index.page(b'b', after.as_deref(), PAGE)?;
-            let Some((last, _)) = page.last() else {
-                break;
-            };
-            after = Some(last.to_vec());
+            let Some((newest, _)) = page.last() else { return Ok(true) };
+            after = Some(newest.to_vec());
             for (key, value) in page {
+                if last.is_some_and(|last| &*key > last) {
+                    return Ok(true);
+                }
                 let entry = BlockEntry::decode(&value).ok_or_else(crate::index::malformed)?;
-                let Some(location) = entry.location() else {
-                    continue;
-                };
+                let Some(location) = entry.location() else { continue };
                 if !pace.spend(location.len.into(), should_stop) {
-                    return Ok(done);
+                    return Ok(false);
                 }
                 done.blocks += 1;
                 done.bytes += u64::from(location.len);
-                self.scrub_block(&key[1..], &mut done)?;
+                self.scrub_block(&key[1..], done)?;
             }
         }
-        done.finished = self.scrub_lists(&mut pace, should_stop, &mut done)?;
-        Ok(done)
     }
 
     /// Verifies one block where it lies now.

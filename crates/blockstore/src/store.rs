@@ -292,7 +292,22 @@ impl Store {
     /// # Errors
     /// [`Error::Index`], [`Error::Io`].
     pub fn scrub(&self, bytes_per_second: u64, should_stop: impl Fn() -> bool) -> Result<Scrubbed, Error> {
-        self.inner().scrub(bytes_per_second, &should_stop)
+        self.scrub_from(&[], bytes_per_second, should_stop)
+    }
+
+    /// The same, beginning with the blocks whose multihashes are greater than
+    /// these bytes, and ending with the others: what is broken off each time
+    /// gets everywhere when it begins somewhere else each time.
+    ///
+    /// # Errors
+    /// Those of [`Store::scrub`].
+    pub fn scrub_from(
+        &self,
+        from: &[u8],
+        bytes_per_second: u64,
+        should_stop: impl Fn() -> bool,
+    ) -> Result<Scrubbed, Error> {
+        self.inner().scrub(from, bytes_per_second, &should_stop)
     }
 
     /// Removes blocks that have been without a reference for the reclaim

@@ -90,6 +90,30 @@ fn scrub_finds_what_nobody_reads() {
 }
 
 #[test]
+fn scrub_gets_everywhere_wherever_it_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    // More than are looked up at a time.
+    let all = blocks(0..600, 100);
+    hold(&store, b"root", &all);
+    let starts = [all[3].multihash().to_bytes(), vec![0x12, 0x20, 0x80], vec![0xff; 8], Vec::new()];
+    for start in &starts {
+        let done = store.scrub_from(start, u64::MAX, || false).unwrap();
+        assert_eq!((done.blocks, done.finished), (600, true), "{start:?}");
+    }
+    // Broken off early, it finds what comes first from there.
+    let mut sorted: Vec<_> = all.iter().map(|block| block.multihash().to_bytes()).collect();
+    sorted.sort();
+    let (before, broken) = (&sorted[399], &sorted[400]);
+    let broken = all.iter().find(|block| block.multihash().to_bytes() == *broken).unwrap();
+    damage(dir.path(), broken);
+    let looks = std::cell::Cell::new(0);
+    let few = || looks.replace(looks.get() + 1) > 20;
+    assert!(!store.scrub_from(before, u64::MAX, few).unwrap().finished);
+    assert_eq!(store.lost(9).unwrap(), vec![*broken.multihash()]);
+}
+
+#[test]
 fn scrub_recomputes_the_multihash() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

@@ -140,6 +140,7 @@ impl Node {
         let rhythm = Rhythm {
             reclaim_every: settings.reclaim_every,
             scrub_bytes_per_second: settings.scrub_bytes_per_second,
+            scrub_pause: settings.scrub_pause,
         };
         maintain::start(&data.store, &data.assignments, &manager, &workers, rhythm, &tasks, &cancel);
         agent.start(&tasks, &cancel);

@@ -39,6 +39,8 @@ pub struct Settings {
     /// How fast the blocks are reread in the background to find damage, in
     /// bytes per second; 0 for never.
     pub scrub_bytes_per_second: u64,
+    /// How long it rests before the first rereading and between two.
+    pub scrub_pause: Duration,
 }
 
 impl Settings {
@@ -61,6 +63,7 @@ impl Settings {
             reclaim_every: Duration::from_secs(60),
             // 100 GB in a bit more than a day, and hardly noticed.
             scrub_bytes_per_second: 1 << 20,
+            scrub_pause: Duration::from_secs(3_600),
         }
     }
 }

@@ -151,3 +151,26 @@ async fn what_cannot_be_read_is_not_served_and_fetched_again() {
         node.shutdown().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_reads_is_found_and_fetched_again() {
+    let (near, far) = (FakeService::start().await, FakeService::start().await);
+    let (origin_dir, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let origin = Node::start(settings(origin_dir.path(), &far)).await.unwrap();
+    let (root, blocks) = blocks(20, 1_000);
+    hold(&origin, &root, &blocks);
+    let (disk, bad) = (dir.path().join("disk"), Bad::default());
+    let often = Settings {
+        scrub_pause: Duration::from_millis(50),
+        scrub_bytes_per_second: u64::MAX,
+        ..settings(dir.path(), &near)
+    };
+    let node = Node::start_on(Arc::new(bad_disk(&disk, &bad)), often).await.unwrap();
+    near.assign(assignment(1, &root, origin.addresses().iter().map(ToString::to_string).collect()));
+    near.stored(id(1)).await;
+    spoil(&disk, &bad, &blocks[7].1);
+    near.wait("stored again", |service| is_mended(service).then_some(())).await;
+    for node in [&origin, &node] {
+        node.shutdown().await;
+    }
+}
