@@ -74,7 +74,7 @@ pub struct Settings {
 
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
-#[error("the gateway cannot listen on {address}: {source}; choose another address for it")]
+#[error("the gateway cannot listen on {address}: {source}; choose another with --gateway")]
 pub struct BindError {
     address: SocketAddr,
     source: std::io::Error,

@@ -245,7 +245,13 @@ fn failure(status: StatusCode, body: &[u8]) -> String {
         let text = body.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         printable(&text.chars().take(MAX_SAID).collect::<String>()).into_owned()
     };
-    format!("{status}: {} {}", text("/error/reason"), text("/error/details"))
+    let (reason, details) = (text("/error/reason"), text("/error/details"));
+    if reason.is_empty() && details.is_empty() {
+        return format!(
+            "{status}: no endpoint of the Pinning Service API answers there; --endpoint names it"
+        );
+    }
+    format!("{status}: {reason} {details}")
 }
 
 fn print_pin(pin: &Pin, json: bool) -> Result<()> {
