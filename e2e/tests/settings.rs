@@ -271,6 +271,10 @@ fn there_are_manual_pages_and_completions() {
             let page = std::fs::read_to_string(folder.join(page)).with_context(|| page.to_owned())?;
             ensure!(page.starts_with(".ie") && page.contains(word), "{word}");
         }
+        // What does not exist yet is not promised.
+        for later in ["nodes", "epoch", "verify", "chain", "console"] {
+            ensure!(!folder.join(format!("pinfold-{later}.1")).exists(), "{later}");
+        }
         for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
             let script = run(&["completions", shell], &[]).await?.success(shell)?.text()?;
             ensure!(script.contains("rate-limits") && script.contains("denylist"), "{shell}");

@@ -1,10 +1,18 @@
 //! Several processes on one database.
 
-use std::time::Duration;
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use pinfold_core::status::{Reason, Status};
 use pinfold_node_api::Answer;
 use pinfold_service::db::{Location, PinRefusal};
+use tokio_postgres::AsyncMessage;
 use uuid::Uuid;
 
 use crate::world::*;
@@ -244,4 +252,36 @@ async fn postgres_commits_are_durable_whatever_the_server_says() {
         drop(admin);
         connection.await.unwrap().unwrap();
     }
+}
+
+/// NOTIFY lets one commit of the whole server pass at a time: however many pins
+/// are added, other processes are told of all of them together.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_is_told_of_many_changes_at_a_bounded_rate() {
+    const PINS: u64 = 400;
+    const A_SECOND: f64 = 20.0;
+    let world = World::postgres().await;
+    let (db, _node, ann) = world.with_node(1 << 30).await;
+    let Location::Postgres(url) = &world.settings.location else { unreachable!("it is PostgreSQL") };
+    let (listener, mut connection) = crate::cluster::connect(url).await;
+    let told = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&told);
+    let hearing = tokio::spawn(async move {
+        while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+            if matches!(message, AsyncMessage::Notification(_)) {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    listener.batch_execute("LISTEN pinfold_changed").await.unwrap();
+    let began = Instant::now();
+    // One after the other: each is a commit of its own.
+    for content in 0..PINS {
+        db.add_pin(pin(ann.id, content)).await.unwrap();
+    }
+    let (told, seconds) = (told.load(Ordering::Relaxed), began.elapsed().as_secs_f64());
+    assert!(told > 0 && f64::from(told) <= seconds * A_SECOND + 2.0, "{told} notices in {seconds} s");
+    db.close().await;
+    drop(listener);
+    hearing.await.unwrap();
 }
