@@ -143,6 +143,13 @@ fn a_backup_made_while_it_runs_is_restored() {
             Ok(json(&pinfold, &["check"]).await?["strays"].eq(&0).then_some(log))
         })
         .await?;
+        // What nobody wants is reclaimed then, and what is pinned stays.
+        pinfold.api()?.delete(&page.results[0].requestid).await?;
+        eventually("what was unpinned to be reclaimed", FETCH, async || {
+            let answer = client()?.get(format!("{}/ipfs/{}", pinfold.gateway, roots[0])).send().await?;
+            Ok((answer.status() == StatusCode::NOT_FOUND).then_some(()))
+        })
+        .await?;
         held_whole(&pinfold, &roots[1], &origin.dag(&roots[1]).await?).await
     });
 }

@@ -223,7 +223,7 @@ impl Assignments {
             let mut batch = tables.database.batch();
             batch.remove(&tables.contents, key(id.content));
             batch.remove(&tables.open, key(id.content));
-            if let Some(root) = record.key() {
+            if let Some(root) = record.key().filter(|_| !matches!(tables.is_shared(&record), Ok(true))) {
                 batch.remove(&tables.roots, root.as_bytes());
                 batch.remove(&tables.denied, root.as_bytes());
             }
@@ -231,13 +231,20 @@ impl Assignments {
         })
     }
 
+    /// Runs what lets a content's root go, unless another content has the same
+    /// root: after a restore the service knows what is pinned again by another
+    /// number. Nothing is noted meanwhile. Answers nothing where it is kept.
+    pub(crate) fn unless_shared<T>(
+        &self,
+        record: &Record,
+        let_go: impl FnOnce() -> T,
+    ) -> Result<Option<T>, Error> {
+        self.change(|tables| Ok((!tables.is_shared(record)?).then(let_go)))
+    }
+
     /// The content with this root.
     pub(crate) fn by_root(&self, root: &[u8]) -> Result<Option<Record>, Error> {
-        let tables = self.tables()?;
-        match tables.roots.get(root)?.and_then(|value| number(&value)) {
-            Some(content) => tables.get(content),
-            None => Ok(None),
-        }
+        self.tables()?.by_root(root)
     }
 
     /// Up to `limit` contents above `after` with something left to do or to

@@ -7,7 +7,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch};
 use pinfold_node_api::AllocationId;
 
 use super::Error;
-use super::record::Record;
+use super::record::{Record, State};
 
 /// Version of the records; a newer one is refused.
 pub(super) const FORMAT: u32 = 1;
@@ -95,9 +95,26 @@ impl Tables {
         } else {
             batch.remove(&self.open, key(record.content));
         }
-        if let Some(root) = record.key() {
+        // One that the service does not want takes the root from nobody.
+        let is_wanted = matches!(record.state, State::Open | State::Lost | State::Held);
+        if let Some(root) = record.key().filter(|_| is_wanted) {
             batch.insert(&self.roots, root.as_bytes(), key(record.content));
         }
+    }
+
+    /// The content with this root, the newest where there are several.
+    pub(super) fn by_root(&self, root: &[u8]) -> Result<Option<Record>, Error> {
+        match self.roots.get(root)?.and_then(|value| number(&value)) {
+            Some(content) => self.get(content),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether another content than this has its root too.
+    pub(super) fn is_shared(&self, record: &Record) -> Result<bool, Error> {
+        let Some(root) = record.key() else { return Ok(false) };
+        let other = self.by_root(root.as_bytes())?.filter(|other| other.content != record.content);
+        Ok(other.is_some_and(|other| !matches!(other.state, State::Releasing | State::Failed { .. })))
     }
 }
 

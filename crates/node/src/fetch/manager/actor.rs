@@ -36,7 +36,11 @@ const MAX_ASKING: usize = 4;
 /// What a task of the manager has to say when it ends.
 pub(super) enum Ended {
     Attempt(i64, Outcome),
-    Released(Box<Record>),
+    /// Its root is kept where another content has the same.
+    Released {
+        record: Box<Record>,
+        is_kept: bool,
+    },
     Asked(Vec<BlockCid>, HashMap<BlockCid, i64>),
     /// The node is being shut down.
     Stopped,
@@ -269,7 +273,7 @@ impl<P: Peers> Actor<P> {
     fn on_ended(&mut self, ended: Ended) {
         match ended {
             Ended::Attempt(content, outcome) => self.on_attempt(content, outcome),
-            Ended::Released(record) => self.on_released(&record),
+            Ended::Released { record, is_kept } => self.on_released(&record, is_kept),
             Ended::Stopped => {}
             Ended::Asked(have, contents) => {
                 self.asking -= 1;
@@ -395,9 +399,11 @@ impl<P: Peers> Actor<P> {
         self.tasks.spawn(let_go(self.context.clone(), record, self.cancel.clone()));
     }
 
-    fn on_released(&mut self, record: &Record) {
+    fn on_released(&mut self, record: &Record, is_kept: bool) {
         self.context.outbox.tell(record.allocation(), EventKind::Released);
-        record.key().into_iter().for_each(|root| self.context.denied.withhold(root, false));
+        if let Some(root) = record.key().filter(|_| !is_kept) {
+            self.context.denied.withhold(root, false);
+        }
         if let Some(Some(next)) = self.releasing.remove(&record.content) {
             self.on_record(next);
         }

@@ -17,14 +17,24 @@ use crate::assignments::Record;
 /// The pause before a release is tried again that the store refused.
 const RELEASE_PAUSE: Duration = Duration::from_secs(10);
 
-/// Lets a root go, however often the store has to be asked.
+/// Lets a root go, however often the store has to be asked, unless another
+/// content has the same.
 pub(super) async fn let_go(context: Arc<Context>, record: Record, cancel: CancellationToken) -> Ended {
+    let mut is_kept = false;
     while let Some(key) = record.key() {
-        let (store, bytes) = (context.store.clone(), key.as_bytes().to_vec());
-        match context.workers.run(move || store.release(&bytes)).await {
-            Ok(_) => break,
+        let (store, assignments, of) = (context.store.clone(), context.assignments.clone(), record.clone());
+        let release = move || match assignments.unless_shared(&of, || store.release(key.as_bytes())) {
+            Ok(Some(Err(error))) => Err(error.to_string()),
+            Ok(released) => Ok(released.is_none()),
+            Err(error) => Err(error.to_string()),
+        };
+        match context.workers.run(release).await {
+            Ok(kept) => {
+                is_kept = kept;
+                break;
+            }
             Err(error) => {
-                tracing::error!(root = record.root, %error, "cannot let a root go; it is tried again");
+                tracing::error!(root = record.root, error, "cannot let a root go; it is tried again");
             }
         }
         tokio::select! {
@@ -33,7 +43,7 @@ pub(super) async fn let_go(context: Arc<Context>, record: Record, cancel: Cancel
             () = cancel.cancelled() => return Ended::Stopped,
         }
     }
-    Ended::Released(Box::new(record))
+    Ended::Released { record: Box::new(record), is_kept }
 }
 
 /// One try at one content.

@@ -188,6 +188,36 @@ async fn an_assignment_is_stored_and_a_release_lets_it_go() {
     world.stop().await;
 }
 
+/// After a restore the service knows what is pinned again by another number,
+/// and then lets the old one go.
+#[tokio::test]
+async fn a_root_that_another_content_has_too_is_kept_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (fake, root) = network(60);
+    let world = World::start(dir.path(), fake);
+    for content in [1, 2] {
+        world.work(vec![assignment(content, 1, &root)], vec![]).await;
+        let stored = world.fact().await;
+        assert!(is_stored(&stored) && stored.allocation == id(content, 1));
+        world.answer(stored, Answer::Noted).await;
+    }
+    // What it said of the old one came late.
+    world.answer(Event { allocation: id(1, 1), kind: EventKind::NoCapacity }, Answer::Stale).await;
+    world.work(vec![], vec![release(1, 1, &root)]).await;
+    let released = world.fact().await;
+    assert_eq!(released, Event { allocation: id(1, 1), kind: EventKind::Released });
+    assert!(world.holds(&root), "what is pinned is gone");
+    world.answer(released, Answer::Noted).await;
+    let world = world.restart().await;
+    assert_eq!(world.assignments.get(1).unwrap(), None);
+    let key = ContentKey::of(&root);
+    assert_eq!(world.assignments.by_root(key.as_bytes()).unwrap().map(|record| record.content), Some(2));
+    world.work(vec![], vec![release(2, 1, &root)]).await;
+    assert_eq!(world.fact().await.allocation, id(2, 1));
+    assert!(!world.holds(&root), "the last one lets it go");
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn what_was_not_settled_is_told_again_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
