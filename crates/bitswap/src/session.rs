@@ -113,7 +113,8 @@ impl Session {
 
     /// Makes a peer one of the session's, connected or not: it is asked while
     /// it is connected. At most 32; beyond that up to 64 wait until one of
-    /// those has brought nothing for 10 s. False when it waits or is banned.
+    /// those has brought nothing for 10 s, or all of them lack what is wanted.
+    /// False when it waits or is banned.
     pub fn add_peer(&self, peer: PeerId) -> bool {
         self.shared.client.lock().add_peer(self.id, peer, Instant::now())
     }

@@ -1,5 +1,6 @@
 //! The places of a session, of which there are few: whoever brings nothing
-//! gives his to one that waits.
+//! gives his to one that waits. Where nobody who has one can be asked for what
+//! is wanted, that is done at once for those who never had one.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use libp2p::PeerId;
 
 use super::Client;
 use super::peer::Peer;
-use super::session::{MAX_SESSION_PEERS, Standing};
+use super::session::{MAX_SESSION_PEERS, SessionState, Standing};
 use super::want::{Hash, SessionId};
 
 /// How long a peer may bring nothing while others wait for a place: what a
@@ -28,6 +29,7 @@ impl Client {
         let Some(session) = self.sessions.get_mut(&id) else { return false };
         if session.standing(&peer).is_none() {
             session.wait(peer);
+            session.hurries |= session.told_stalled;
             self.rotate(id, now);
         }
         self.sessions.get_mut(&id).is_some_and(|session| session.standing(&peer).is_some())
@@ -35,6 +37,7 @@ impl Client {
 
     pub(crate) fn remove_peer(&mut self, id: SessionId, peer: &PeerId, now: Instant) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.newcomers.retain(|waiting| waiting != peer);
         session.waiting.retain(|waiting| waiting != peer);
         if self.take_place(id, peer, now) {
             self.rotate(id, now);
@@ -45,16 +48,17 @@ impl Client {
     /// Gives free places, and those of peers that bring nothing, to peers that
     /// wait. Who gives his up waits for another.
     pub(super) fn rotate(&mut self, id: SessionId, now: Instant) {
-        let waiting = self.sessions.get(&id).map_or(0, |session| session.waiting.len());
+        let waiting = self.sessions.get(&id).map_or(0, SessionState::count_waiting);
         for _ in 0..waiting {
             let Some(session) = self.sessions.get_mut(&id) else { return };
+            let patience = if std::mem::take(&mut session.hurries) { Duration::ZERO } else { PATIENCE };
             let idlest = session.idlest().filter(|_| session.peers.len() >= MAX_SESSION_PEERS);
-            if idlest.is_some_and(|(_, since)| now.saturating_duration_since(since) < PATIENCE) {
+            if idlest.is_some_and(|(_, since)| now.saturating_duration_since(since) < patience) {
                 break;
             }
-            let Some(next) = session.waiting.pop_front() else { return };
+            let Some(next) = session.next_waiting() else { return };
             if let Some((idle, _)) = idlest {
-                session.wait(idle);
+                session.waiting.push_back(idle);
                 tracing::debug!(peer = %idle, %next, "a peer that brought nothing gives up its place");
                 self.take_place(id, &idle, now);
             }
@@ -68,7 +72,7 @@ impl Client {
     /// Has the session looked after when the next place may be given up.
     pub(super) fn plan_rotation(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.sessions.get(&id) else { return };
-        if session.waiting.is_empty() || session.wants.is_empty() {
+        if session.count_waiting() == 0 || session.wants.is_empty() {
             return;
         }
         if let Some((_, since)) = session.idlest() {

@@ -158,7 +158,8 @@ impl Client {
         }
     }
 
-    /// Says that nobody delivers, and plans the next attempt.
+    /// Says that nobody delivers, once nobody waits who was asked nothing, and
+    /// plans the next attempt.
     fn tell_stalled(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if session.retry_at.is_none() {
@@ -166,6 +167,10 @@ impl Client {
             self.retry_by(id, at);
         }
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        if !session.newcomers.is_empty() {
+            session.hurries = true;
+            return self.plan(id, now);
+        }
         if session.told_stalled {
             return;
         }

@@ -108,8 +108,12 @@ impl Standing {
 pub(crate) struct SessionState {
     pub(crate) id: SessionId,
     pub(crate) peers: Vec<Standing>,
-    /// Peers that wait for a place, in order.
+    /// Peers that wait for their first place, in order.
+    pub(crate) newcomers: VecDeque<PeerId>,
+    /// Peers that have given theirs up and wait for another, in order.
     pub(crate) waiting: VecDeque<PeerId>,
+    /// Nobody who has a place can be asked: the next newcomer gets one at once.
+    pub(crate) hurries: bool,
     /// Everything it wants.
     pub(crate) wants: HashSet<Hash>,
     /// Wants to ask someone for, in order. One that is no longer wanted or is
@@ -140,7 +144,9 @@ impl SessionState {
         Self {
             id,
             peers: Vec::new(),
+            newcomers: VecDeque::new(),
             waiting: VecDeque::new(),
+            hurries: false,
             wants: HashSet::new(),
             queue: VecDeque::new(),
             parked: Vec::new(),
@@ -162,11 +168,21 @@ impl SessionState {
         self.peers.iter_mut().find(|standing| standing.peer == *peer)
     }
 
-    /// Has a peer wait for a place, unless too many do.
+    /// Has a peer wait for its first place, unless too many wait.
     pub(crate) fn wait(&mut self, peer: PeerId) {
-        if self.waiting.len() < MAX_WAITING && !self.waiting.contains(&peer) {
-            self.waiting.push_back(peer);
+        let is_known = self.newcomers.contains(&peer) || self.waiting.contains(&peer);
+        if self.count_waiting() < MAX_WAITING && !is_known {
+            self.newcomers.push_back(peer);
         }
+    }
+
+    pub(crate) fn count_waiting(&self) -> usize {
+        self.newcomers.len() + self.waiting.len()
+    }
+
+    /// The peer that is to get the next place: newcomers come first.
+    pub(crate) fn next_waiting(&mut self) -> Option<PeerId> {
+        self.newcomers.pop_front().or_else(|| self.waiting.pop_front())
     }
 
     /// The peer that has brought nothing for the longest time, and since when.

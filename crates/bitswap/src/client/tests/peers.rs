@@ -225,3 +225,61 @@ fn peers_that_bring_something_keep_their_places() {
     let kept = world.client.sessions[&world.session].peers.iter().map(|standing| standing.peer);
     assert_eq!(kept.collect::<HashSet<_>>(), peers.into_iter().collect());
 }
+
+/// However many peers that lack everything are named before it.
+#[test]
+fn a_peer_that_waits_is_asked_before_it_is_said_that_nobody_delivers() {
+    let mut world = World::new(MAX_SESSION_PEERS);
+    let good = world.connect();
+    assert!(!world.client.add_peer(world.session, world.peer(good), world.now), "it waits");
+    world.want(0..1);
+    let begun = world.now;
+    let mut asked = false;
+    while !asked {
+        for peer in 0..MAX_SESSION_PEERS {
+            for sent in world.sent(peer) {
+                if sent != Sent::Cancel(cid(0)) {
+                    world.tell(peer, 0, false);
+                }
+            }
+        }
+        asked = world.sent(good).iter().any(|sent| *sent != Sent::Cancel(cid(0)));
+        world.pass(Duration::from_millis(50));
+        let events = world.events();
+        assert!(!events.iter().any(|event| matches!(event, Event::Stalled { .. })), "{events:?}");
+        assert!(world.now - begun < places::PATIENCE, "it is not asked");
+    }
+    world.deliver(good, [0]);
+    assert_eq!(world.blocks(), [cid(0)]);
+}
+
+/// More of them than a session has places.
+#[test]
+fn all_who_wait_are_asked_when_all_lack_everything() {
+    const LATE: usize = 3;
+    let mut world = World::new(MAX_SESSION_PEERS);
+    world.want(0..1);
+    let (mut asked, mut stalled) = (HashSet::new(), 0);
+    let begun = world.now;
+    for round in 0..100 {
+        if round < MAX_SESSION_PEERS + LATE {
+            let other = world.connect();
+            world.client.add_peer(world.session, world.peer(other), world.now);
+        }
+        for peer in 0..world.links.len() {
+            for sent in world.sent(peer) {
+                if sent != Sent::Cancel(cid(0)) {
+                    asked.insert(peer);
+                    world.tell(peer, 0, false);
+                }
+            }
+        }
+        world.pass(Duration::from_millis(10));
+        stalled += world.events().iter().filter(|event| matches!(event, Event::Stalled { .. })).count();
+    }
+    assert!(world.now - begun < places::PATIENCE);
+    assert_eq!(asked.len(), 2 * MAX_SESSION_PEERS + LATE);
+    assert_eq!(stalled, 1, "it is said once");
+    let session = &world.client.sessions[&world.session];
+    assert_eq!((session.peers.len(), session.newcomers.len()), (MAX_SESSION_PEERS, 0));
+}
