@@ -56,13 +56,13 @@ pub enum Event {
     /// Nobody delivers these: every connected peer of the session lacks them
     /// or has let its time pass. They stay wanted and are asked for again with
     /// growing pauses. Told once, and again only after something of the
-    /// session has arrived in between.
+    /// session has arrived in between, or another peer can be asked.
     Stalled {
         /// The CIDs as they were wanted, at most 64 of them.
         cids: Vec<Cid>,
     },
     /// Something is wanted and no peer of the session is connected. Told once
-    /// each time that it becomes so.
+    /// each time that it becomes so, or a peer is added and it stays so.
     NoPeers,
 }
 

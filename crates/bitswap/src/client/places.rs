@@ -89,6 +89,9 @@ impl Client {
             self.welcome(id, now);
             self.pump(now);
             self.probe(id, now);
+        } else {
+            session.take_back();
+            self.check_peers(id);
         }
     }
 

@@ -322,7 +322,7 @@ impl Client {
     /// A peer of the session can be asked now: what was given up is tried.
     pub(super) fn welcome(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        session.told_no_peers = false;
+        session.take_back();
         for standing in &mut session.peers {
             standing.next_probe = standing.next_probe.min(now);
         }

@@ -236,6 +236,14 @@ impl SessionState {
         }
     }
 
+    /// Forgets that nobody can be asked or delivers, which is told again if it
+    /// is so still. Whoever added a peer must not read what was true before.
+    pub(crate) fn take_back(&mut self) {
+        self.told_no_peers = false;
+        self.told_stalled = false;
+        self.events.retain(|event| !matches!(event, Event::NoPeers | Event::Stalled { .. }));
+    }
+
     pub(crate) fn pop(&mut self) -> Option<Event> {
         let event = self.events.pop_front();
         match &event {

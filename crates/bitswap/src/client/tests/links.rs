@@ -21,6 +21,33 @@ fn a_peer_that_goes_and_comes_is_asked_again() {
 }
 
 #[test]
+fn what_was_so_before_somebody_came_is_not_told() {
+    let mut world = World::new(0);
+    world.want(0..1);
+    let first = world.connect();
+    world.client.add_peer(world.session, world.peer(first), world.now);
+    assert_eq!(world.events(), [], "there is somebody now");
+    world.sent(first);
+    world.tell(first, 0, false);
+    let second = world.connect();
+    world.client.add_peer(world.session, world.peer(second), world.now);
+    let lacks = |peer| Event::DontHave { cid: cid(0), from: peer };
+    assert_eq!(world.events(), [lacks(world.peer(first))], "the second may have it");
+    world.sent(second);
+    world.tell(second, 0, false);
+    assert_eq!(world.events(), [lacks(world.peer(second)), Event::Stalled { cids: cids(0..1) }]);
+}
+
+#[test]
+fn a_peer_that_is_added_after_it_has_gone_is_told_to_be_nobody() {
+    let mut world = World::new(0);
+    world.want(0..1);
+    assert_eq!(world.events(), [Event::NoPeers]);
+    world.client.add_peer(world.session, PeerId::random(), world.now);
+    assert_eq!(world.events(), [Event::NoPeers]);
+}
+
+#[test]
 fn a_second_connection_takes_over() {
     let mut world = World::new(1);
     world.want(0..2);
