@@ -227,6 +227,12 @@ impl Network {
         self.0.guard.arrivals()
     }
 
+    /// Peers that connected within the last minute, the latest first, and those
+    /// that do from now on: nobody is missed in between.
+    pub(crate) fn newcomers(&self) -> (Vec<PeerId>, broadcast::Receiver<PeerId>) {
+        self.0.guard.newcomers()
+    }
+
     /// Whether there is a connection with `peer`.
     pub fn is_connected(&self, peer: &PeerId) -> bool {
         self.0.guard.is_connected(peer)

@@ -20,7 +20,6 @@ use super::attempt::{Attempt, let_go};
 use super::expected::Expected;
 use super::job::{Job, Running, State, Then};
 use super::queue::Queue;
-use super::recent::Recent;
 use super::writes::{Write, Writes};
 use super::{Command, Context, Examined, Peers, examine};
 use crate::assignments::{Assignments, Record, State as Noted};
@@ -55,7 +54,6 @@ pub(super) struct Actor<P: Peers> {
     /// When waiting contents are tried again.
     timers: BTreeSet<(Instant, i64)>,
     expected: Expected<PeerId, P::Guard>,
-    recent: Recent,
     asking: usize,
     tasks: JoinSet<Ended>,
     /// Contents that are being let go, and what has been assigned meanwhile.
@@ -73,7 +71,6 @@ impl<P: Peers> Actor<P> {
             queue: Queue::default(),
             timers: BTreeSet::new(),
             expected: Expected::new(),
-            recent: Recent::default(),
             asking: 0,
             tasks: JoinSet::new(),
             releasing: HashMap::new(),
@@ -262,7 +259,6 @@ impl<P: Peers> Actor<P> {
             report: job.reporter(&self.context.outbox, content),
             fairness: job.fairness,
             repair: job.repair,
-            recent: self.recent.peers(Instant::now()),
             cancel: running.cancel.clone(),
         };
         self.queue.begin(job.fairness);
@@ -452,7 +448,6 @@ impl<P: Peers> Actor<P> {
     }
 
     fn on_arrival(&mut self, peer: PeerId) {
-        self.recent.add(peer, Instant::now());
         let named = self.expected.contents(&peer);
         named.iter().for_each(|content| self.hurry(*content, true));
         self.ask(peer, &named.into_iter().collect());

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use libp2p::PeerId;
 use pinfold_core::content;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -55,7 +54,6 @@ pub(super) struct Attempt {
     pub(super) report: Reporter,
     pub(super) fairness: i64,
     pub(super) repair: bool,
-    pub(super) recent: Vec<PeerId>,
     pub(super) cancel: CancellationToken,
 }
 
@@ -75,7 +73,7 @@ impl Attempt {
         let Some(root) = record.key().map(|key| key.to_cid()) else {
             return Outcome::Broken("its root is not a CID".into());
         };
-        let search = Search { root, origins: record.origins, hints: record.peers, recent: self.recent };
+        let search = Search { root, origins: record.origins, hints: record.peers };
         let mut exchange = network.open(search, self.origins);
         let context = &self.context;
         let setup = Setup {

@@ -13,7 +13,6 @@ mod attempt;
 mod expected;
 mod job;
 mod queue;
-mod recent;
 mod writes;
 
 #[cfg(test)]
@@ -54,8 +53,6 @@ pub(crate) struct Search {
     pub(crate) origins: Vec<String>,
     /// Other nodes.
     pub(crate) hints: Vec<PeerHint>,
-    /// Peers that connected a moment ago.
-    pub(crate) recent: Vec<PeerId>,
 }
 
 /// The network as fetches use it.

@@ -300,7 +300,6 @@ async fn a_peer_that_connects_starts_what_waits_for_it() {
     world.manager.send(Command::Arrived(other)).await;
     assert_eq!(world.fact().await.allocation, id(1, 1));
     assert_eq!(Arc::strong_count(&fake.shared.expected), 1, "and no longer");
-    assert!(fake.shared.opened.lock().last().unwrap().recent.contains(&other));
     // One that nobody named is asked, and has the other.
     fake.shared.dag.lock().blocks.extend(late.blocks);
     fake.shared.has.lock().extend(content::block_cid(&second));

@@ -101,6 +101,7 @@ impl<R: Reach> Sources<R> {
     fn new(net: &Net<R>, search: Search, more_origins: mpsc::Receiver<Vec<String>>) -> Self {
         let hinted = search.hints.iter().filter_map(|hint| Url::parse(hint.gateway.as_deref()?).ok());
         let gateways = hinted.chain(net.gateways.iter().cloned()).collect();
+        let (recent, arrivals) = net.network.newcomers();
         let mut sources = Self {
             network: net.network.clone(),
             private: net.private.load(Ordering::Relaxed),
@@ -114,7 +115,7 @@ impl<R: Reach> Sources<R> {
             origins: Origins::default(),
             strangers: 0,
             providers: None,
-            arrivals: net.network.arrivals(),
+            arrivals,
             more_origins,
             gateways,
             fetching: 0,
@@ -130,7 +131,7 @@ impl<R: Reach> Sources<R> {
         };
         let origins = sources.search.origins.clone();
         sources.dial_origins(&origins);
-        for peer in std::mem::take(&mut sources.search.recent) {
+        for peer in recent {
             sources.add_stranger(peer);
         }
         sources

@@ -16,7 +16,7 @@ use crate::net::{DialError, Network, Providers};
 /// See the module's description; each as [`Network`] does it.
 pub(crate) trait Reach: Clone + Send + Sync + 'static {
     fn bitswap(&self) -> &bitswap::Handle;
-    fn arrivals(&self) -> broadcast::Receiver<PeerId>;
+    fn newcomers(&self) -> (Vec<PeerId>, broadcast::Receiver<PeerId>);
     fn is_connected(&self, peer: &PeerId) -> bool;
     fn has_routing(&self) -> bool;
     fn is_public(&self) -> bool;
@@ -40,8 +40,8 @@ impl Reach for Network {
         self.bitswap()
     }
 
-    fn arrivals(&self) -> broadcast::Receiver<PeerId> {
-        self.arrivals()
+    fn newcomers(&self) -> (Vec<PeerId>, broadcast::Receiver<PeerId>) {
+        self.newcomers()
     }
 
     fn is_connected(&self, peer: &PeerId) -> bool {

@@ -37,6 +37,7 @@ struct World {
     bitswap: bitswap::Handle,
     _behaviour: bitswap::Behaviour,
     arrivals: broadcast::Sender<PeerId>,
+    recent: Mutex<Vec<PeerId>>,
     connected: Mutex<HashSet<PeerId>>,
     /// Those whose dials do not end.
     silent: Mutex<HashSet<PeerId>>,
@@ -59,6 +60,7 @@ impl Played {
             bitswap,
             _behaviour: behaviour,
             arrivals: broadcast::channel(64).0,
+            recent: Mutex::default(),
             connected: Mutex::default(),
             silent: Mutex::default(),
             providers: Mutex::default(),
@@ -94,8 +96,8 @@ impl Reach for Played {
         &self.0.bitswap
     }
 
-    fn arrivals(&self) -> broadcast::Receiver<PeerId> {
-        self.0.arrivals.subscribe()
+    fn newcomers(&self) -> (Vec<PeerId>, broadcast::Receiver<PeerId>) {
+        (self.0.recent.lock().clone(), self.0.arrivals.subscribe())
     }
 
     fn is_connected(&self, peer: &PeerId) -> bool {
@@ -157,7 +159,7 @@ fn origin(peer: PeerId) -> String {
 }
 
 fn search(root: Cid) -> Search {
-    Search { root, origins: Vec::new(), hints: Vec::new(), recent: Vec::new() }
+    Search { root, origins: Vec::new(), hints: Vec::new() }
 }
 
 fn none() -> mpsc::Receiver<Vec<String>> {
@@ -273,8 +275,8 @@ async fn few_strangers_are_asked_and_every_origin_that_comes() {
     let named = PeerId::random();
     // Not to be dialled, as one behind NAT.
     let origins = vec![format!("/p2p/{named}")];
-    let recent = (0..6).map(|_| world.connect()).collect();
-    let mut sources = world.open(Search { origins, recent, ..search(root) }, &[], none());
+    *world.0.recent.lock() = (0..6).map(|_| world.connect()).collect();
+    let mut sources = world.open(Search { origins, ..search(root) }, &[], none());
     sources.want(&[cid]);
     for _ in 0..6 {
         world.0.arrivals.send(world.connect()).unwrap();

@@ -17,6 +17,7 @@
 //! shaken hands. They get none while this process uses too much memory.
 
 mod handler;
+mod recent;
 mod shared;
 
 use std::{

@@ -11,6 +11,9 @@ use futures::task::AtomicWaker;
 use libp2p::PeerId;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
+use tokio::time::Instant;
+
+use super::recent::Recent;
 
 /// Arrivals that a slow receiver may lag behind before it loses the oldest.
 /// Who lags asks for the connected peers.
@@ -25,6 +28,7 @@ struct State {
     changed: HashSet<PeerId>,
     /// Peers to disconnect; all of them are connected.
     leave: HashSet<PeerId>,
+    recent: Recent,
 }
 
 /// What the handle and the behaviour share.
@@ -42,6 +46,11 @@ impl Shared {
 
     pub(in crate::net) fn arrivals(&self) -> broadcast::Receiver<PeerId> {
         self.arrivals.subscribe()
+    }
+
+    pub(in crate::net) fn newcomers(&self) -> (Vec<PeerId>, broadcast::Receiver<PeerId>) {
+        let state = self.state.lock();
+        (state.recent.peers(Instant::now()), self.arrivals.subscribe())
     }
 
     pub(in crate::net) fn is_connected(&self, peer: &PeerId) -> bool {
@@ -109,6 +118,8 @@ impl Shared {
 
     /// Tells who asked for it that a peer has connected.
     pub(super) fn announce(&self, peer: PeerId) {
+        let mut state = self.state.lock();
+        state.recent.add(peer, Instant::now());
         // Nobody may be listening, which is no failure.
         let _ = self.arrivals.send(peer);
     }
@@ -153,5 +164,32 @@ impl Expectation {
 impl Drop for Expectation {
     fn drop(&mut self) {
         self.shared.release(self.peer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn whoever_connects_is_recent_or_arrives() {
+        let (shared, stop) = (Shared::new(), Arc::new(AtomicBool::new(false)));
+        let peers: Vec<_> = (0..1_000).map(|_| PeerId::random()).collect();
+        let (all, announcing, stopped) = (peers.clone(), shared.clone(), stop.clone());
+        let thread = std::thread::spawn(move || {
+            let unending = all.into_iter().cycle().take_while(|_| !stopped.load(Ordering::Relaxed));
+            unending.for_each(|peer| announcing.announce(peer));
+        });
+        for _ in 0..500 {
+            let (recent, mut arrivals) = shared.newcomers();
+            let Ok(next) = arrivals.blocking_recv() else { continue };
+            let at = peers.iter().position(|peer| *peer == next).unwrap();
+            let before = peers[(at + peers.len() - 1) % peers.len()];
+            assert!(recent.is_empty() || recent[0] == before, "one was missed or told twice");
+        }
+        stop.store(true, Ordering::Relaxed);
+        thread.join().unwrap();
     }
 }
