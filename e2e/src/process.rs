@@ -1,6 +1,7 @@
 //! Processes that a test starts: killed with it, their output kept.
 
 use std::{
+    collections::BTreeSet,
     env,
     ffi::OsStr,
     fs::{File, OpenOptions},
@@ -8,6 +9,7 @@ use std::{
     net::{Ipv4Addr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -201,12 +203,16 @@ async fn keep(stdout: ChildStdout, mut log: File, sender: mpsc::Sender<String>) 
     }
 }
 
-/// A port that nobody listens on, TCP or UDP.
+/// A port that nobody listens on, TCP or UDP, and that was not given before:
+/// tests that run beside each other start their processes later.
 pub fn free_port() -> Result<u16> {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     for _ in 0..1_000 {
         let port = rand::rng().random_range(PORTS);
         let address = (Ipv4Addr::LOCALHOST, port);
-        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+        if !given.contains(&port) && TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+            given.insert(port);
             return Ok(port);
         }
     }
