@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use crate::assignments::Assignments;
+use crate::assignments::{self, Assignments};
 use crate::denied::Denied;
 use crate::fetch::{Command, Manager, Workers};
 use crate::identity::Identity;
@@ -204,28 +204,30 @@ impl Agent {
         loop {
             self.open().await;
             generation.mark_unchanged();
-            let mut after = i64::MIN;
-            loop {
-                let assignments = self.setup.assignments.clone();
-                let part =
-                    self.setup.workers.run(move || assignments.held_after(after, MAX_ALLOCATIONS)).await;
-                let Ok(held) = part else { break };
-                let last = held.last().map(|id| id.content);
-                let is_last = held.len() < MAX_ALLOCATIONS;
-                let ack: InventoryAck =
-                    self.insist(path::INVENTORY, encode(&Inventory { after, held }), Duration::ZERO).await;
-                if !ack.unknown.is_empty() || !ack.missing.is_empty() {
-                    let (unknown, missing) = (ack.unknown.len(), ack.missing.len());
-                    tracing::warn!(unknown, missing, "the service's list of what is held here differs");
-                }
-                match last {
-                    Some(last) if !is_last => after = last,
-                    _ => break,
-                }
+            if let Err(error) = self.compare_held().await {
+                tracing::error!(%error, "what is held cannot be listed; the service hears of it tomorrow");
             }
             let pause = INVENTORY_EVERY.mul_f64(rand::random_range(0.9..1.1));
             // Its sender is this agent's own: an error cannot come.
             let _ = tokio::time::timeout(pause, generation.changed()).await;
+        }
+    }
+
+    /// Tells the service what is held, part by part.
+    async fn compare_held(&self) -> Result<(), assignments::Error> {
+        let mut after = i64::MIN;
+        loop {
+            let assignments = self.setup.assignments.clone();
+            let held = self.setup.workers.run(move || assignments.held_after(after, MAX_ALLOCATIONS)).await?;
+            let last = held.last().filter(|_| held.len() == MAX_ALLOCATIONS).map(|id| id.content);
+            let ack: InventoryAck =
+                self.insist(path::INVENTORY, encode(&Inventory { after, held }), Duration::ZERO).await;
+            if !ack.unknown.is_empty() || !ack.missing.is_empty() {
+                let (unknown, missing) = (ack.unknown.len(), ack.missing.len());
+                tracing::warn!(unknown, missing, "the service's list of what is held here differs");
+            }
+            let Some(last) = last else { return Ok(()) };
+            after = last;
         }
     }
 

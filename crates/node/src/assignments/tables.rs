@@ -145,3 +145,31 @@ pub(super) fn number(key: &[u8]) -> Option<i64> {
 pub(super) fn above(after: Option<i64>) -> (Bound<[u8; 8]>, Bound<[u8; 8]>) {
     (after.map_or(Unbounded, |after| Excluded(key(after))), Unbounded)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a node has noted outlives the program that noted it.
+    #[test]
+    fn records_of_format_1_are_read_and_written() {
+        const CONTENT: &str = concat!(
+            r#"{"content":7,"generation":3,"root":"bafkqaaa","origins":["/dns/a.test/tcp/4001"],"#,
+            r#""peers":[{"addresses":["/ip4/10.0.0.1/tcp/4001"],"gateway":"https://b.test"}],"#,
+            r#""fairness":5,"granted_bytes":1048576,"repair":true,"compared":9,"denied":true,"#
+        );
+        assert_eq!(FORMAT, 1, "each format that nodes have noted is still read");
+        for state in [
+            r#""state":"open"}"#,
+            r#""state":"lost"}"#,
+            r#""state":"held"}"#,
+            r#""state":"failed","reason":"invalid_block","detail":"too large"}"#,
+            r#""state":"releasing"}"#,
+            r#""state":"stopped"}"#,
+        ] {
+            let noted = format!("{CONTENT}{state}");
+            let record = read(7, noted.as_bytes()).expect("a record of format 1");
+            assert_eq!(String::from_utf8(encode(&record)).unwrap(), noted);
+        }
+    }
+}
