@@ -18,9 +18,6 @@ use crate::{
 /// What each number of connections is to reach.
 const GOALS: [&str; 2] = ["3x", "5x"];
 
-/// Pins that a round makes at the peer: as many as ours would take minutes.
-const PEER_POSTS: u64 = 2_000;
-
 /// What the peer is called in the table.
 const PEER: &str = "ipfs-cluster";
 
@@ -29,7 +26,7 @@ pub(crate) async fn post(place: &Place, scale: &Scale, table: &mut Table) -> Res
     let pinfold = Pinfold::up(place, "pinfold", QUEUE).await?;
     let cluster = Cluster::start(place, "cluster").await?;
     let (one, all, theirs) = (Target::of(&pinfold), many(&pinfold).await?, Target::cluster(&cluster));
-    let (count, peer_count) = (scale.of(POSTS), scale.of(PEER_POSTS));
+    let count = scale.of(POSTS);
     for (ours, accounts) in [(&one, "one account".to_owned()), (&all, format!("{ACCOUNTS} accounts"))] {
         for (connections, goal) in CONNECTIONS.into_iter().zip(GOALS) {
             let (mut our_side, mut their_side) = (Side::default(), Side::default());
@@ -40,25 +37,16 @@ pub(crate) async fn post(place: &Place, scale: &Scale, table: &mut Table) -> Res
                         round(ours, pinfold.parts[0].process(), count, connections, &mut our_side).await?;
                     } else {
                         let process = cluster.processes().0;
-                        round(&theirs, process, peer_count, connections, &mut their_side).await?;
+                        round(&theirs, process, count, connections, &mut their_side).await?;
                     }
                 }
             }
-            per_ten_thousand(&mut our_side, count);
-            per_ten_thousand(&mut their_side, peer_count);
-            let name = format!("`POST /pins`, {connections} connections, {accounts} (CPU s per 10,000)");
+            let name = format!("`POST /pins`, {connections} connections, {accounts}, {count} a round");
             let work = Work { name: &name, unit: "pins/s", peer: PEER, floor: "", goal };
             table.compare(&work, &our_side, &their_side);
         }
     }
     Ok(())
-}
-
-/// Rounds of both sides differ in size: their CPU time is compared by work.
-fn per_ten_thousand(side: &mut Side, count: u64) {
-    for cpu in &mut side.cpu {
-        *cpu *= 10_000.0 / count as f64;
-    }
 }
 
 /// The first page of a list of `size` pins.
