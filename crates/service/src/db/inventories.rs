@@ -10,6 +10,7 @@ use pinfold_node_api::Inventory;
 use super::{
     error::{Error, Result},
     nodes, operator, property,
+    sql::values,
     tx::Tx,
     types::{Changed, Strays},
 };
@@ -17,6 +18,9 @@ use super::{
 /// An inventory that begins here is one from its beginning: no content has a
 /// number as low.
 const BEGINNING: i64 = 0;
+
+/// The generation of a database that was never restored.
+const FIRST_GENERATION: i64 = 1;
 
 /// Where it is noted how far a node's inventory is in: the generation in which
 /// it was whole, and `GENERATION:CONTENT` while it is not.
@@ -50,6 +54,21 @@ pub(crate) async fn strays(tx: &mut Tx) -> Result<Strays> {
     }
     let row = tx.first("SELECT COUNT(*) FROM stray WHERE confirmed = 0", &[]).await?;
     Ok(Strays { contents: row.map_or(Ok(0), |row| row.count(0))?, outstanding })
+}
+
+/// Whether a node may be told to let anything go: not while a restored database
+/// does not know all that it holds, or the operator has not decided about what
+/// is unknown here. Any root may be one that was pinned, and forgotten, before.
+pub(crate) async fn is_settled(tx: &mut Tx, node: i64) -> Result<bool> {
+    let generation = property::number(tx, "generation").await?;
+    if generation == FIRST_GENERATION {
+        return Ok(true);
+    }
+    if property::number(tx, &name(node)).await? < generation {
+        return Ok(false);
+    }
+    let sql = "SELECT 1 FROM stray WHERE node = $1 AND confirmed = 0 LIMIT 1";
+    Ok(tx.first(sql, &values![node]).await?.is_none())
 }
 
 /// Has what nodes hold beyond this database let go, as the operator decided.

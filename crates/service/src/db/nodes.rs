@@ -12,6 +12,7 @@ use pinfold_node_api::{
 use super::{
     content,
     error::{NodeRefusal, Result},
+    inventories,
     pins::OF_ROOT,
     placement::{Phase, millis},
     records,
@@ -190,8 +191,11 @@ async fn share(tx: &mut Tx, node: i64, acknowledged: BTreeSet<i64>) -> Result<Op
 
 /// Whether the node has something to pull.
 async fn has_work(tx: &mut Tx, node: i64) -> Result<bool> {
-    let sql = "SELECT 1 FROM allocation WHERE node = $1 AND acked < version AND state IN (0, 2) LIMIT 1";
-    if tx.first(sql, &values![node]).await?.is_some() {
+    let states = if inventories::is_settled(tx, node).await? { "0, 2" } else { "0" };
+    let sql = format!(
+        "SELECT 1 FROM allocation WHERE node = $1 AND acked < version AND state IN ({states}) LIMIT 1"
+    );
+    if tx.first(&sql, &values![node]).await?.is_some() {
         return Ok(true);
     }
     let sql = "SELECT 1 FROM stray WHERE node = $1 AND confirmed = 1 LIMIT 1";
@@ -215,6 +219,9 @@ async fn shared_work(tx: &mut Tx, node: i64, shared: Option<&BTreeSet<i64>>) -> 
         let mut rows = tx.query(sql, &values![node, phase as i64, MAX_ALLOCATIONS as i64]).await?;
         // What came since is told by the next pull, which its commit wakes.
         rows.retain(|row| shared.is_none_or(|shared| row.int(0).is_ok_and(|id| shared.contains(&id))));
+        if phase == Phase::Releasing && !rows.is_empty() && !inventories::is_settled(tx, node).await? {
+            rows.clear();
+        }
         note_sent(tx, node, &rows).await?;
         match phase {
             Phase::Assigned => pulled.assignments = assignments(tx, node, &rows).await?,

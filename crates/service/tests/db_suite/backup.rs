@@ -156,12 +156,16 @@ async fn a_restored_database_lets_go_what_the_operator_confirms(world: World) {
     let request = node.request();
     let found = db.inventory(request, Inventory { after: same.content, held: vec![lost] }).await.unwrap();
     assert_eq!(found.unknown, [lost]);
+    let removed = db.add_pin(pin(ann.id, 4)).await.unwrap();
+    node.store(&db, &removed, 10).await;
+    db.delete_pin(ann.id, removed.requestid).await.unwrap();
     node.pull(&db).await;
     assert!(node.releases.is_empty(), "nothing is deleted before the operator says so");
     assert!(db.release_strays().await.unwrap() > 0);
     assert_eq!(db.release_strays().await.unwrap(), 0);
     node.pull(&db).await;
     assert!(node.releases.contains(&lost) && !node.releases.contains(&same));
+    assert!(node.releases.iter().any(|id| id.content == removed.content));
     node.release(&db).await;
     let new = db.add_pin(pin(ann.id, 3)).await.unwrap();
     assert!(new.content > 1 << 41, "numbers that nodes know are not given again");
