@@ -67,22 +67,29 @@ impl Postgres {
         self.daemon.as_ref().and_then(Daemon::id)
     }
 
-    /// Starts the server (again).
+    /// Starts the server (again): once more where it ends because the helpers
+    /// of one that was killed have not let its memory go yet.
     pub async fn resume(&mut self) -> Result<()> {
         ensure!(self.daemon.is_none(), "the server runs already");
-        let mut command = self.unprivileged("postgres")?;
-        command.arg("-D").arg(&self.data).args(["-p", &self.port.to_string(), "-h", "127.0.0.1", "-k", ""]);
-        self.daemon = Some(Daemon::start("postgres", &mut command, &self.log)?);
         eventually("PostgreSQL to accept connections", READY, async || {
+            if self.daemon.as_mut().is_none_or(Daemon::has_ended) {
+                self.daemon = Some(self.start_daemon()?);
+            }
             self.tool("pg_isready", &[]).await.map(|_| Some(()))
         })
         .await
     }
 
+    fn start_daemon(&self) -> Result<Daemon> {
+        let mut command = self.unprivileged("postgres")?;
+        command.arg("-D").arg(&self.data).args(["-p", &self.port.to_string(), "-h", "127.0.0.1", "-k", ""]);
+        Daemon::start("postgres", &mut command, &self.log)
+    }
+
     /// Ends the server at once (SIGQUIT's work by SIGKILL: recovery follows).
     pub async fn kill(&mut self) -> Result<()> {
         self.daemon.take().context("the server does not run")?.kill().await?;
-        // Its helpers end by themselves, and the next start waits for them.
+        // Its helpers end by themselves.
         Ok(())
     }
 

@@ -176,6 +176,11 @@ impl Daemon {
         Ok(self.child.kill().await?)
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
     /// Asks it to end (SIGTERM).
     pub async fn signal(&self) -> Result<()> {
         if let Some(id) = self.child.id() {
