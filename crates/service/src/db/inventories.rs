@@ -10,6 +10,7 @@ use pinfold_node_api::Inventory;
 use super::{
     error::{Error, Result},
     nodes, operator, property,
+    schema::FIRST_GENERATION,
     sql::values,
     tx::Tx,
     types::{Changed, Strays},
@@ -18,9 +19,6 @@ use super::{
 /// An inventory that begins here is one from its beginning: no content has a
 /// number as low.
 const BEGINNING: i64 = 0;
-
-/// The generation of a database that was never restored.
-const FIRST_GENERATION: i64 = 1;
 
 /// Where it is noted how far a node's inventory is in: the generation in which
 /// it was whole, and `GENERATION:CONTENT` while it is not.

@@ -167,6 +167,13 @@ pub(crate) async fn pull(tx: &mut Tx, request: NodeRequest, pull: &Pull) -> Resu
     shared_work(tx, node.id, shared.as_ref()).await
 }
 
+/// What a node is told of its allocations: those to be fetched, and those to be
+/// let go once that is settled.
+async fn told(tx: &mut Tx, node: i64) -> Result<&'static [Phase]> {
+    let is_settled = inventories::is_settled(tx, node).await?;
+    Ok(if is_settled { &[Phase::Assigned, Phase::Releasing] } else { &[Phase::Assigned] })
+}
+
 /// Locks the contents of what the node acknowledges and may be told, against
 /// whoever changes their allocations; other nodes' pulls may go on. Answers
 /// which, and nothing on SQLite, which has one writer.
@@ -177,7 +184,7 @@ async fn share(tx: &mut Tx, node: i64, acknowledged: BTreeSet<i64>) -> Result<Op
     let mut contents = acknowledged;
     // What is acknowledged is still among what waits.
     let most = content::amount((MAX_ALLOCATIONS + contents.len()) as u64);
-    for phase in [Phase::Assigned, Phase::Releasing] {
+    for &phase in told(tx, node).await? {
         let sql = "SELECT content FROM allocation
             WHERE node = $1 AND acked < version AND state = $2 ORDER BY content LIMIT $3";
         for row in tx.query(sql, &values![node, phase as i64, most]).await? {
@@ -191,9 +198,10 @@ async fn share(tx: &mut Tx, node: i64, acknowledged: BTreeSet<i64>) -> Result<Op
 
 /// Whether the node has something to pull.
 async fn has_work(tx: &mut Tx, node: i64) -> Result<bool> {
-    let states = if inventories::is_settled(tx, node).await? { "0, 2" } else { "0" };
+    let phases: Vec<_> = told(tx, node).await?.iter().map(|&phase| (phase as i64).to_string()).collect();
     let sql = format!(
-        "SELECT 1 FROM allocation WHERE node = $1 AND acked < version AND state IN ({states}) LIMIT 1"
+        "SELECT 1 FROM allocation WHERE node = $1 AND acked < version AND state IN ({}) LIMIT 1",
+        phases.join(", ")
     );
     if tx.first(&sql, &values![node]).await?.is_some() {
         return Ok(true);
@@ -212,16 +220,13 @@ pub(crate) async fn work(tx: &mut Tx, node: i64) -> Result<Pulled> {
 async fn shared_work(tx: &mut Tx, node: i64, shared: Option<&BTreeSet<i64>>) -> Result<Pulled> {
     let mut pulled =
         Pulled { denylist_version: super::property::number(tx, "denylist").await?, ..Pulled::default() };
-    for phase in [Phase::Assigned, Phase::Releasing] {
+    for &phase in told(tx, node).await? {
         let sql = "SELECT a.content, a.generation, a.version, a.repair, c.cid, c.granted, c.bytes
             FROM allocation a JOIN content c ON c.id = a.content
             WHERE a.node = $1 AND a.acked < a.version AND a.state = $2 ORDER BY a.content LIMIT $3";
         let mut rows = tx.query(sql, &values![node, phase as i64, MAX_ALLOCATIONS as i64]).await?;
         // What came since is told by the next pull, which its commit wakes.
         rows.retain(|row| shared.is_none_or(|shared| row.int(0).is_ok_and(|id| shared.contains(&id))));
-        if phase == Phase::Releasing && !rows.is_empty() && !inventories::is_settled(tx, node).await? {
-            rows.clear();
-        }
         note_sent(tx, node, &rows).await?;
         match phase {
             Phase::Assigned => pulled.assignments = assignments(tx, node, &rows).await?,

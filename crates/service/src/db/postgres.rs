@@ -41,9 +41,10 @@ const BY_KEY: &str = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mer
 /// sorted was read as a whole before.
 const IN_ORDER: &str = "SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off";
 
-/// Leaves both to the planner, for statements that read everything.
+/// Leaves all of this to the planner, for statements that read everything.
 const AS_PLANNED: &str = "SET LOCAL plan_cache_mode = auto; SET LOCAL enable_seqscan = on; \
-    SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; SET LOCAL enable_sort = on; SET LOCAL enable_incremental_sort = on";
+    SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; SET LOCAL enable_sort = on; \
+    SET LOCAL enable_incremental_sort = on";
 
 /// The clock of the database in milliseconds.
 const NOW: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
@@ -116,7 +117,7 @@ fn config(url: &str) -> Result<tokio_postgres::Config> {
         ))
     })?;
     let given = config.get_options().unwrap_or_default().to_owned();
-    let options = format!("{given} -c statement_timeout={} -c jit=off", WRITE_TIMEOUT.as_millis());
+    let options = format!("{given} -c statement_timeout={} -c jit=off {BY_KEY}", WRITE_TIMEOUT.as_millis());
     config.options(options.trim()).application_name("pinfold");
     config.connect_timeout(POOL_TIMEOUT);
     Ok(config)
@@ -125,9 +126,7 @@ fn config(url: &str) -> Result<tokio_postgres::Config> {
 /// A pool of at most `size` connections, opened when they are needed.
 pub(crate) fn pool(target: &Target, size: usize) -> Result<Pool> {
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let mut config = target.config.clone();
-    config.options(format!("{} {BY_KEY}", config.get_options().unwrap_or_default()));
-    let manager = Manager::from_config(config, target.tls.clone(), recycling);
+    let manager = Manager::from_config(target.config.clone(), target.tls.clone(), recycling);
     Pool::builder(manager)
         .max_size(size.max(2))
         .runtime(Runtime::Tokio1)
@@ -149,7 +148,8 @@ impl Session {
             Mode::Single => return Ok((session, 0)),
             Mode::Write => format!("BEGIN ISOLATION LEVEL READ COMMITTED; {NOW}"),
             Mode::Snapshot(limit) => format!(
-                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {IN_ORDER}; SET LOCAL statement_timeout = {}; {NOW}",
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {IN_ORDER}; \
+                 SET LOCAL statement_timeout = {}; {NOW}",
                 limit.as_millis().max(1)
             ),
         };

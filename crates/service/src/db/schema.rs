@@ -41,6 +41,9 @@ const MIGRATIONS: &[Migration] = &[Migration { sql: include_str!("migrations/000
 /// The schema that this version makes and uses.
 pub(crate) const CURRENT: i64 = MIGRATIONS.len() as i64;
 
+/// The generation of a database that was never restored.
+pub(crate) const FIRST_GENERATION: i64 = 1;
+
 /// Contents of generation g have numbers from g << 40 on, so that a restored
 /// database never gives a number to a content that nodes know as another one.
 const GENERATION_BITS: u32 = 40;

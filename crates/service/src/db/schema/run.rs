@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use deadpool_postgres::Pool;
 
-use super::{Index, MIGRATIONS, Migration, check, number_contents, text, version};
+use super::{FIRST_GENERATION, Index, MIGRATIONS, Migration, check, number_contents, text, version};
 use crate::db::{
     engine::open_writer,
     error::{Error, Result},
@@ -44,8 +44,8 @@ const TRIGRAMS: Index = Index {
     sql: "CREATE INDEX {concurrently} pin_trigrams ON pin USING gin (folded gin_trgm_ops)",
 };
 
-/// With `migrate` brings the schema to [`super::CURRENT`] or, without one, checks that
-/// it can be used. Answers its version.
+/// Brings the schema to [`super::CURRENT`] or, without `migrate`, checks that it
+/// can be used. Answers its version.
 pub(crate) async fn prepare(settings: &Arc<Settings>, migrate: bool) -> Result<i64> {
     follow(settings, MIGRATIONS, migrate).await
 }
@@ -125,8 +125,7 @@ async fn lock(session: &Session) -> Result<()> {
     }
 }
 
-/// Runs the migrations that are missing, all or none of them, and notes that
-/// `actor` did.
+/// Runs the migrations that are missing, all or none of them, and notes who did.
 async fn upgrade(tx: &mut Tx, plan: &[Migration], migrate: bool) -> Result<i64> {
     let version = version(tx).await?;
     let (current, sqlite) = (plan.len() as i64, tx.is_sqlite());
@@ -146,8 +145,8 @@ async fn upgrade(tx: &mut Tx, plan: &[Migration], migrate: bool) -> Result<i64> 
     }
     tx.batch(&format!("DELETE FROM schema_version; INSERT INTO schema_version VALUES ({current})")).await?;
     if version == 0 {
-        property::set(tx, "generation", 1, "").await?;
-        number_contents(tx, 1).await?;
+        property::set(tx, "generation", FIRST_GENERATION, "").await?;
+        number_contents(tx, FIRST_GENERATION).await?;
     }
     let (to, from) = (format!("schema {current}"), format!("from schema {version}"));
     operator::note_deed(tx, "migrate", to, &from).await?;
