@@ -32,6 +32,26 @@ pub(crate) type Future_<'t, T> = Pin<Box<dyn Future<Output = Result<T>> + Send +
 /// be repeated.
 pub(crate) type Work<T> = dyn for<'t> Fn(&'t mut Tx) -> Future_<'t, T> + Send + Sync;
 
+/// [`Work`] on what was given from outside, which each run looks at anew.
+pub(crate) fn with<A, T, F>(
+    given: A,
+    work: F,
+) -> impl for<'t> Fn(&'t mut Tx) -> Future_<'t, T> + Send + Sync + 'static
+where
+    A: Send + Sync + 'static,
+    T: Send + 'static,
+    F: for<'t> Fn(&'t mut Tx, &'t A) -> Future_<'t, T> + Send + Sync + 'static,
+{
+    let shared = Arc::new((given, work));
+    move |tx| {
+        let shared = Arc::clone(&shared);
+        Box::pin(async move {
+            let (given, work) = &*shared;
+            work(tx, given).await
+        })
+    }
+}
+
 /// The connection below a transaction.
 #[derive(Debug)]
 pub(crate) enum Driver {

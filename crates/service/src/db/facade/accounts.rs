@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::db::{
     Access, Account, AccountId, Database, Millis, PinRecord, Token, accounts, error::Result, list, rows,
-    tokens, validate,
+    tokens, tx::with, validate,
 };
 #[cfg(doc)]
 use crate::db::{AccountRefusal, Settings};
@@ -20,15 +20,7 @@ impl Database {
     pub async fn create_account(&self, name: &str, quota: Option<u64>) -> Result<Account> {
         let name = validate::name(name, "the account's name")?;
         let quota = quota.unwrap_or(self.settings.free_quota);
-        {
-            let name = Arc::new(name);
-            self.engine
-                .write(move |tx| {
-                    let name = Arc::clone(&name);
-                    Box::pin(async move { accounts::create(tx, &name, quota).await })
-                })
-                .await
-        }
+        self.engine.write(with(name, move |tx, name| Box::pin(accounts::create(tx, name, quota)))).await
     }
 
     /// The account with this number.
@@ -38,16 +30,7 @@ impl Database {
 
     /// The account with this name.
     pub async fn account_by_name(&self, name: &str) -> Result<Option<Account>> {
-        let name = name.to_owned();
-        {
-            let name = Arc::new(name);
-            self.engine
-                .look_up(move |tx| {
-                    let name = Arc::clone(&name);
-                    Box::pin(async move { accounts::by_name(tx, &name).await })
-                })
-                .await
-        }
+        self.engine.look_up(with(name.to_owned(), |tx, name| Box::pin(accounts::by_name(tx, name)))).await
     }
 
     /// Accounts with numbers above `after`, ascending, at most 1,000.
@@ -100,13 +83,8 @@ impl Database {
     /// [`AccountRefusal::NotFound`] when there is no such account.
     pub async fn create_token(&self, token: Token, actor: &str) -> Result<Token> {
         validate::name(&token.name, "the token's name")?;
-        let made = Arc::new((token, actor.to_owned()));
-        self.engine
-            .write(move |tx| {
-                let made = Arc::clone(&made);
-                Box::pin(async move { tokens::create(tx, &made.0, &made.1).await })
-            })
-            .await
+        let made = (token, actor.to_owned());
+        self.engine.write(with(made, |tx, (token, actor)| Box::pin(tokens::create(tx, token, actor)))).await
     }
 
     /// Tokens of an account, or of all, newest first, at most 10,000, revoked
@@ -122,13 +100,9 @@ impl Database {
     /// # Errors
     /// [`AccountRefusal::NoSuchToken`].
     pub async fn revoke_token(&self, id: Uuid, account: Option<AccountId>, actor: &str) -> Result<()> {
-        let actor: Arc<str> = actor.into();
-        self.engine
-            .write(move |tx| {
-                let actor = Arc::clone(&actor);
-                Box::pin(async move { tokens::revoke(tx, id, account, &actor).await })
-            })
-            .await
+        let revoke =
+            with(actor.to_owned(), move |tx, actor| Box::pin(tokens::revoke(tx, id, account, actor)));
+        self.engine.write(revoke).await
     }
 
     /// What a token's `jti` resolves to; meant for every request. Reading it

@@ -1,9 +1,7 @@
 //! The denylist: its rules, its version, what it denies.
 
-use std::sync::Arc;
-
 use crate::db::{
-    Database, HeldContent, MAX_ROWS, denylist, error::Result, operator, property, rows, validate,
+    Database, HeldContent, MAX_ROWS, denylist, error::Result, operator, property, rows, tx::with, validate,
 };
 
 impl Database {
@@ -23,24 +21,12 @@ impl Database {
     /// were not there before. Every service applies them within seconds.
     pub async fn add_denylist_rules(&self, rules: Vec<String>) -> Result<u64> {
         validate::denylist_rules(&rules)?;
-        let rules = Arc::new(rules);
-        self.engine
-            .write(move |tx| {
-                let rules = Arc::clone(&rules);
-                Box::pin(async move { denylist::add(tx, &rules).await })
-            })
-            .await
+        self.engine.write(with(rules, |tx, rules| Box::pin(denylist::add(tx, rules)))).await
     }
 
     /// Removes a rule; answers whether it was there.
     pub async fn remove_denylist_rule(&self, rule: &str) -> Result<bool> {
-        let rule: Arc<str> = rule.into();
-        self.engine
-            .write(move |tx| {
-                let rule = Arc::clone(&rule);
-                Box::pin(async move { denylist::remove(tx, &rule).await })
-            })
-            .await
+        self.engine.write(with(rule.to_owned(), |tx, rule| Box::pin(denylist::remove(tx, rule)))).await
     }
 
     /// The version that was given last, by whichever service.
@@ -51,13 +37,9 @@ impl Database {
     /// The version of the denylist whose rules have this digest: the stored one,
     /// or the next where the digest is new; 0 where there never were any rules.
     pub async fn denylist_version(&self, digest: [u8; 32], is_empty: bool) -> Result<i64> {
-        let digest: Arc<str> = data_encoding::HEXLOWER.encode(&digest).into();
-        self.engine
-            .write(move |tx| {
-                let digest = Arc::clone(&digest);
-                Box::pin(async move { denylist::version(tx, &digest, is_empty).await })
-            })
-            .await
+        let digest = data_encoding::HEXLOWER.encode(&digest);
+        let version = with(digest, move |tx, digest| Box::pin(denylist::version(tx, digest, is_empty)));
+        self.engine.write(version).await
     }
 
     /// Contents that are pinned or kept, with numbers above `after`, ascending,
@@ -81,12 +63,8 @@ impl Database {
 
     async fn mark(&self, contents: &[i64], denied: bool) -> Result<u64> {
         let contents: Vec<i64> = contents.iter().copied().take(MAX_ROWS as usize).collect();
-        let contents = Arc::new(contents);
         self.engine
-            .write(move |tx| {
-                let contents = Arc::clone(&contents);
-                Box::pin(async move { operator::deny(tx, &contents, denied).await })
-            })
+            .write(with(contents, move |tx, contents| Box::pin(operator::deny(tx, contents, denied))))
             .await
     }
 }

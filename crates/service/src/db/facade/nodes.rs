@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use pinfold_node_api::{Event, Inventory, InventoryAck, MAX_EVENTS, Pull, Pulled, Report, ReportAck};
+use pinfold_node_api::{Inventory, InventoryAck, MAX_EVENTS, Pull, Pulled, Report, ReportAck};
 
 #[cfg(doc)]
 use crate::db::{Changed, Error, NodeRefusal};
 use crate::db::{
-    Channel, Database, Node, NodeHello, NodeRequest, Provider, error::Result, events, nodes, property,
+    Channel, Database, Node, NodeHello, NodeRequest, Provider, error::Result, events, nodes, tx::with,
     validate,
 };
 
@@ -18,15 +18,7 @@ impl Database {
     /// [`NodeRefusal::Replayed`] when `sent_at` is not above the last hello's.
     pub async fn hello(&self, hello: NodeHello) -> Result<Node> {
         validate::hello(&hello)?;
-        {
-            let hello = Arc::new(hello);
-            self.engine
-                .write(move |tx| {
-                    let hello = Arc::clone(&hello);
-                    Box::pin(async move { nodes::hello(tx, &hello).await })
-                })
-                .await
-        }
+        self.engine.write(with(hello, |tx, hello| Box::pin(nodes::hello(tx, hello)))).await
     }
 
     /// Accepts a request of a node on a channel and notes the heartbeat; for
@@ -45,13 +37,7 @@ impl Database {
     /// # Errors
     /// [`Error::Node`].
     pub async fn pull(&self, request: NodeRequest, pull: Pull) -> Result<Pulled> {
-        let pull = Arc::new(pull);
-        self.engine
-            .write(move |tx| {
-                let pull = Arc::clone(&pull);
-                Box::pin(async move { nodes::pull(tx, request, &pull).await })
-            })
-            .await
+        self.engine.write(with(pull, move |tx, pull| Box::pin(nodes::pull(tx, request, pull)))).await
     }
 
     /// Work for a pull that was accepted and waits; `request` is the same.
@@ -61,13 +47,7 @@ impl Database {
     pub async fn pull_again(&self, request: NodeRequest) -> Result<Pulled> {
         let (node, work) = self.engine.read(move |tx| Box::pin(nodes::waiting(tx, request))).await?;
         if !work {
-            return Ok(Pulled {
-                denylist_version: self
-                    .engine
-                    .look_up(|tx| Box::pin(property::number(tx, "denylist")))
-                    .await?,
-                ..Pulled::default()
-            });
+            return Ok(Pulled { denylist_version: self.newest_denylist().await?, ..Pulled::default() });
         }
         self.engine.write(move |tx| Box::pin(nodes::work(tx, node))).await
     }
@@ -81,21 +61,13 @@ impl Database {
     pub async fn report(&self, request: NodeRequest, report: Report) -> Result<ReportAck> {
         let report = Arc::new(report);
         let whole = Arc::clone(&report);
-        self.engine
-            .write(move |tx| {
-                let report = Arc::clone(&whole);
-                Box::pin(async move { events::accept(tx, request, &report).await })
-            })
-            .await?;
+        let accept = with(whole, move |tx, report| Box::pin(events::accept(tx, request, report)));
+        self.engine.write(accept).await?;
         let events = &report.events[..report.events.len().min(MAX_EVENTS)];
         let mut answers = Vec::with_capacity(events.len());
         for part in events.chunks(events::PART) {
-            let part = Arc::<[Event]>::from(part);
-            let noted = self.engine.write(move |tx| {
-                let part = Arc::clone(&part);
-                Box::pin(async move { events::note(tx, request, &part).await })
-            });
-            answers.extend(noted.await?);
+            let note = with(part.to_vec(), move |tx, part| Box::pin(events::note(tx, request, part)));
+            answers.extend(self.engine.write(note).await?);
         }
         Ok(ReportAck { answers })
     }
@@ -105,13 +77,9 @@ impl Database {
     /// # Errors
     /// [`Error::Node`].
     pub async fn inventory(&self, request: NodeRequest, inventory: Inventory) -> Result<InventoryAck> {
-        let inventory = Arc::new(inventory);
-        self.engine
-            .write(move |tx| {
-                let inventory = Arc::clone(&inventory);
-                Box::pin(async move { events::inventory(tx, request, &inventory).await })
-            })
-            .await
+        let compare =
+            with(inventory, move |tx, inventory| Box::pin(events::inventory(tx, request, inventory)));
+        self.engine.write(compare).await
     }
 
     /// Every node, by number.
@@ -123,15 +91,7 @@ impl Database {
     /// Nodes that hold this content durably and were heard lately, at most 100;
     /// none when it is denied.
     pub async fn providers(&self, content: &[u8]) -> Result<Vec<Provider>> {
-        let content = content.to_vec();
-        {
-            let content = Arc::new(content);
-            self.engine
-                .read(move |tx| {
-                    let content = Arc::clone(&content);
-                    Box::pin(async move { nodes::providers(tx, &content).await })
-                })
-                .await
-        }
+        let providers = with(content.to_vec(), |tx, content| Box::pin(nodes::providers(tx, content)));
+        self.engine.read(providers).await
     }
 }

@@ -1,12 +1,10 @@
 //! What the operator keeps, sees and decides.
 
-use std::sync::Arc;
-
 use uuid::Uuid;
 
 use crate::db::{
     Database, Deed, JobsDone, QueueEntry, SealedKey, error::Result, instances, jobs, operator, property,
-    rows, validate,
+    rows, tx::with, validate,
 };
 
 impl Database {
@@ -18,40 +16,21 @@ impl Database {
     /// Stores a key where there is none; answers whether it was stored.
     pub async fn add_first_key(&self, key: SealedKey) -> Result<bool> {
         validate::name(&key.kid, "the key's id")?;
-        let key = Arc::new(key);
-        self.engine
-            .write(move |tx| {
-                let key = Arc::clone(&key);
-                Box::pin(async move { operator::add_first_key(tx, &key).await })
-            })
-            .await
+        self.engine.write(with(key, |tx, key| Box::pin(operator::add_first_key(tx, key)))).await
     }
 
     /// Has another key sign, in one step. The others only verify what they
     /// signed; with `forget` they are gone, and their tokens end.
     pub async fn rotate_keys(&self, key: SealedKey, forget: bool) -> Result<()> {
         validate::name(&key.kid, "the key's id")?;
-        let key = Arc::new(key);
-        self.engine
-            .write(move |tx| {
-                let key = Arc::clone(&key);
-                Box::pin(async move { operator::rotate_keys(tx, &key, forget).await })
-            })
-            .await
+        self.engine.write(with(key, move |tx, key| Box::pin(operator::rotate_keys(tx, key, forget)))).await
     }
 
     /// The service's own id, made from `proposal` the first time.
     pub async fn service_id(&self, proposal: &str) -> Result<String> {
         let proposal = validate::name(proposal, "the service id")?;
-        {
-            let proposal = Arc::new(proposal);
-            self.engine
-                .write(move |tx| {
-                    let proposal = Arc::clone(&proposal);
-                    Box::pin(async move { property::set_once(tx, "service", &proposal).await })
-                })
-                .await
-        }
+        let set = with(proposal, |tx, proposal| Box::pin(property::set_once(tx, "service", proposal)));
+        self.engine.write(set).await
     }
 
     /// Deeds with numbers below `before` (`i64::MAX` for the newest), newest
@@ -66,18 +45,14 @@ impl Database {
     /// Says that a service lives; answers how many do, this one included. To be
     /// called every few seconds: one that is silent for 20 s does not count.
     pub async fn heartbeat(&self, instance: Uuid) -> Result<u32> {
-        let instance = instance.simple();
-        self.engine
-            .write(move |tx| Box::pin(async move { instances::beat(tx, &instance.to_string()).await }))
-            .await
+        let instance = instance.simple().to_string();
+        self.engine.write(with(instance, |tx, instance| Box::pin(instances::beat(tx, instance)))).await
     }
 
     /// Says that a service ends, so that it counts no more at once.
     pub async fn leave(&self, instance: Uuid) -> Result<()> {
-        let instance = instance.simple();
-        self.engine
-            .write(move |tx| Box::pin(async move { instances::leave(tx, &instance.to_string()).await }))
-            .await
+        let instance = instance.simple().to_string();
+        self.engine.write(with(instance, |tx, instance| Box::pin(instances::leave(tx, instance)))).await
     }
 
     /// Runs the service's own jobs that are due and that no other process has a
@@ -100,14 +75,8 @@ impl Database {
     pub async fn retry(&self, contents: &[i64]) -> Result<u64> {
         let mut retried = 0;
         for part in contents.chunks(jobs::ROWS as usize) {
-            let part: Arc<[i64]> = part.into();
-            retried += self
-                .engine
-                .write(move |tx| {
-                    let part = Arc::clone(&part);
-                    Box::pin(async move { jobs::retry(tx, &part).await })
-                })
-                .await?;
+            retried +=
+                self.engine.write(with(part.to_vec(), |tx, part| Box::pin(jobs::retry(tx, part)))).await?;
         }
         Ok(retried)
     }

@@ -4,11 +4,10 @@ use uuid::Uuid;
 
 use crate::db::{
     AccountId, Database, ListQuery, MAX_ROWS, NewPin, Page, PinRecord, error::Result, list, pins, records,
-    validate,
+    tx::with, validate,
 };
 #[cfg(doc)]
 use crate::db::{Error, PinRefusal};
-use std::sync::Arc;
 
 impl Database {
     /// Stores a pin durably, with its content, charges and allocations in one
@@ -29,15 +28,7 @@ impl Database {
     /// replacements of one pin, one gets it.
     pub async fn replace_pin(&self, old: Uuid, pin: NewPin) -> Result<PinRecord> {
         validate::pin(&pin)?;
-        {
-            let pin = Arc::new(pin);
-            self.engine
-                .write(move |tx| {
-                    let pin = Arc::clone(&pin);
-                    Box::pin(async move { pins::replace(tx, old, &pin).await })
-                })
-                .await
-        }
+        self.engine.write(with(pin, move |tx, pin| Box::pin(pins::replace(tx, old, pin)))).await
     }
 
     /// Removes a pin, and frees its quota where it was the account's last of its
@@ -58,15 +49,7 @@ impl Database {
     /// order: one read for all subscribers of live events.
     pub async fn pins(&self, requestids: &[Uuid]) -> Result<Vec<PinRecord>> {
         let requestids: Vec<Uuid> = requestids.iter().copied().take(MAX_ROWS as usize).collect();
-        {
-            let requestids = Arc::new(requestids);
-            self.engine
-                .read(move |tx| {
-                    let requestids = Arc::clone(&requestids);
-                    Box::pin(async move { records::some(tx, &requestids).await })
-                })
-                .await
-        }
+        self.engine.read(with(requestids, |tx, requestids| Box::pin(records::some(tx, requestids)))).await
     }
 
     /// A page of an account's pins and their count, in one snapshot.
@@ -75,14 +58,6 @@ impl Database {
     /// [`Error::QueryTooLong`] when filters by name, meta or CID take too long.
     pub async fn list(&self, account: AccountId, query: ListQuery) -> Result<Page> {
         validate::query(&query)?;
-        {
-            let query = Arc::new(query);
-            self.engine
-                .read(move |tx| {
-                    let query = Arc::clone(&query);
-                    Box::pin(async move { list::list(tx, account, &query).await })
-                })
-                .await
-        }
+        self.engine.read(with(query, move |tx, query| Box::pin(list::list(tx, account, query)))).await
     }
 }
