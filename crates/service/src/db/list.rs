@@ -2,9 +2,9 @@
 //!
 //! Without filters by name, CID or metadata the cost is that of the page: the
 //! page comes from ranges of (account, status, created), one for each status,
-//! and the count from the tally ([`prefix`]). With such filters the page comes
-//! from the filter's own index, and the count is exact up to [`EXACT`]. Page
-//! and count are read in one snapshot.
+//! and the count from the tally ([`prefix`]), both in one snapshot and in two
+//! steps, which are two round trips on PostgreSQL. With such filters the page comes
+//! from the filter's own index, and the count is exact up to [`EXACT`].
 
 mod filter;
 mod prefix;
@@ -19,6 +19,7 @@ use super::{
     tx::Tx,
     types::{AccountId, ListQuery, Millis, Page, PinRecord},
 };
+use prefix::Prefix;
 
 /// Counts under filters by name, CID or metadata are exact up to this, and
 /// this beyond it. Clients end when the count is that of the results, so they
@@ -28,6 +29,13 @@ pub(crate) const EXACT: u64 = 10_000;
 /// The most pins of a page.
 const MAX_LIMIT: u32 = 1_000;
 
+/// The newest pins of one status. The bounds are compared as rows: with equality
+/// on the first columns PostgreSQL would choose another index and walk past
+/// every newer pin.
+const RANGE: &str = "(SELECT * FROM pin
+    WHERE (account, status, created) < ($1, $2, $3) AND (account, status, created) > ($1, $2, $4)
+    ORDER BY account DESC, status DESC, created DESC LIMIT $5) p";
+
 /// A page and its count.
 pub(crate) async fn list(tx: &mut Tx, account: AccountId, query: &ListQuery) -> Result<Page> {
     let limit = query.limit.clamp(1, MAX_LIMIT);
@@ -36,14 +44,26 @@ pub(crate) async fn list(tx: &mut Tx, account: AccountId, query: &ListQuery) -> 
     }
     let (before, after) = bounds(query);
     let statuses = distinct(&query.statuses);
-    let upto = prefix::prefix(tx, account, before, &statuses).await?;
-    let down = match query.after {
-        Some(after) => prefix::prefix(tx, account, after.saturating_add(1), &statuses).await?,
-        None => 0,
-    };
-    let count = upto.saturating_sub(down);
-    let pins =
-        if count == 0 { Vec::new() } else { page(tx, account, &statuses, before, after, limit).await? };
+    // Counted up to `before`, less what is not above `after`.
+    let moments = [query.before, query.after.map(|after| after.saturating_add(1))];
+    let looks = moments.into_iter().flatten().map(|moment| prefix::look(account, moment)).collect();
+    let page = records::select(RANGE);
+    let ranges = statuses
+        .iter()
+        .map(|&status| values![account, tally::number(status), before, after, i64::from(limit)].to_vec())
+        .collect();
+    let [looked, rows] = tx.query_all([(prefix::LOOK, looks), (&page, ranges)]).await?;
+    let mut prefixes =
+        looked.iter().map(|newest| Prefix::upto(newest, &statuses)).collect::<Result<Vec<_>>>()?;
+    if query.before.is_none() {
+        prefixes.insert(0, Prefix::WHOLE);
+    }
+    let sums = prefixes.iter().map(|prefix| prefix.sums(account)).collect();
+    let rows = newest(rows, limit)?;
+    let (pins, sums) = records::read_beside(tx, &rows, (prefix::SUMS, sums)).await?;
+    let counts = prefixes.iter().zip(&sums).map(|(prefix, sums)| prefix.count(sums, &statuses));
+    let counts = counts.collect::<Result<Vec<u64>>>()?;
+    let count = counts.into_iter().reduce(u64::saturating_sub).unwrap_or_default();
     Ok(Page { count, pins })
 }
 
@@ -56,36 +76,13 @@ fn distinct(statuses: &[Status]) -> Vec<Status> {
     Status::ALL.into_iter().filter(|status| statuses.contains(status)).collect()
 }
 
-/// The newest pins of some statuses, from a range of the index for each. The
-/// bounds are compared as rows: with equality on the first columns PostgreSQL
-/// would choose another index and walk past every newer pin.
-async fn page(
-    tx: &mut Tx,
-    account: AccountId,
-    statuses: &[Status],
-    before: Millis,
-    after: Millis,
-    limit: u32,
-) -> Result<Vec<PinRecord>> {
-    let source = "(SELECT * FROM pin
-        WHERE (account, status, created) < ($1, $2, $3) AND (account, status, created) > ($1, $2, $4)
-        ORDER BY account DESC, status DESC, created DESC LIMIT $5) p";
-    let sql = records::select(source);
-    let lists: Vec<_> = statuses
-        .iter()
-        .map(|&status| values![account, tally::number(status), before, after, i64::from(limit)].to_vec())
-        .collect();
-    let rows: Vec<Row> = tx.query_many(&sql, &lists).await?.into_iter().flatten().collect();
-    newest(tx, rows, limit).await
-}
-
-/// Reads the newest of some rows.
-async fn newest(tx: &mut Tx, rows: Vec<Row>, limit: u32) -> Result<Vec<PinRecord>> {
-    let mut dated = rows.into_iter().map(|row| Ok((row.int(3)?, row))).collect::<Result<Vec<_>>>()?;
+/// The newest of the rows of several ranges.
+fn newest(rows: Vec<Vec<Row>>, limit: u32) -> Result<Vec<Row>> {
+    let rows = rows.into_iter().flatten();
+    let mut dated = rows.map(|row| Ok((row.int(3)?, row))).collect::<Result<Vec<_>>>()?;
     dated.sort_by_key(|(created, _)| std::cmp::Reverse(*created));
     dated.truncate(limit as usize);
-    let rows: Vec<Row> = dated.into_iter().map(|(_, row)| row).collect();
-    records::read(tx, &rows).await
+    Ok(dated.into_iter().map(|(_, row)| row).collect())
 }
 
 /// Pins of an account in the order of their creation.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use pinfold_node_api::{
@@ -17,12 +17,14 @@ use super::{
     placement::{Phase, millis},
     records,
     sql::{Row, Value, values},
-    tx::Tx,
+    tx::{Question, Tx},
     types::{Channel, Node, NodeHello, NodeRequest, Provider},
 };
 
 const COLUMNS: &str = "id, key, operated, addresses, gateway, capacity, used, agent, sent_at, session, \
     last_seen";
+
+static ALL: LazyLock<String> = LazyLock::new(|| format!("SELECT {COLUMNS} FROM node ORDER BY id"));
 
 /// A silence longer than this, in ms, is no pause between two messages: what a
 /// node was to fetch counts its deadline from its return.
@@ -39,13 +41,22 @@ pub(crate) const MAX_TEXT: usize = 500;
 
 /// Every node, read once for each transaction.
 pub(crate) async fn all(tx: &mut Tx) -> Result<Arc<Vec<Node>>> {
+    let [rows] = tx.query_all([question(tx)]).await?;
+    answered(tx, &rows)
+}
+
+/// What to ask for [`answered`]: nothing where it was asked before.
+pub(crate) fn question(tx: &Tx) -> Question<'static> {
+    (&ALL, if tx.unit.nodes.is_some() { Vec::new() } else { vec![Vec::new()] })
+}
+
+/// Every node, of the rows that answer [`question`].
+pub(crate) fn answered(tx: &mut Tx, rows: &[Vec<Row>]) -> Result<Arc<Vec<Node>>> {
     if let Some(nodes) = &tx.unit.nodes {
         return Ok(Arc::clone(nodes));
     }
-    let rows = tx.query(&format!("SELECT {COLUMNS} FROM node ORDER BY id"), &[]).await?;
-    let nodes: Arc<Vec<Node>> = Arc::new(rows.iter().map(|row| read(tx, row)).collect::<Result<_>>()?);
-    tx.unit.nodes = Some(Arc::clone(&nodes));
-    Ok(nodes)
+    let nodes: Vec<Node> = rows.iter().flatten().map(|row| read(tx, row)).collect::<Result<_>>()?;
+    Ok(Arc::clone(tx.unit.nodes.insert(Arc::new(nodes))))
 }
 
 fn read(tx: &Tx, row: &Row) -> Result<Node> {

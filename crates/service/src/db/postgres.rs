@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
-use futures::future::try_join_all;
+use futures::{FutureExt, future::try_join_all};
 use tokio_postgres::{
     SimpleQueryMessage, Statement,
     error::SqlState,
@@ -71,8 +71,7 @@ pub(crate) struct Session {
     /// Taken when the session ends.
     client: Option<Object>,
     open: bool,
-    /// Whether statements for many rows are sent as one.
-    bulk: bool,
+    mode: Mode,
 }
 
 impl std::fmt::Debug for Session {
@@ -143,7 +142,7 @@ impl Session {
     /// Takes a connection and begins; answers the database's time too.
     pub(crate) async fn begin(pool: &Pool, mode: Mode) -> Result<(Self, Millis)> {
         let client = pool.get().await?;
-        let mut session = Self { client: Some(client), open: false, bulk: mode == Mode::Write };
+        let mut session = Self { client: Some(client), open: false, mode };
         let begin = match mode {
             Mode::Single => return Ok((session, 0)),
             Mode::Write => format!("BEGIN ISOLATION LEVEL READ COMMITTED; {NOW}"),
@@ -165,7 +164,17 @@ impl Session {
     }
 
     pub(crate) async fn commit(&mut self) -> Result<()> {
-        self.end("COMMIT").await
+        if self.mode == Mode::Write { self.end("COMMIT").await } else { self.leave() }
+    }
+
+    /// Ends a snapshot without waiting for that: whoever gets the connection next
+    /// is served after it.
+    fn leave(&mut self) -> Result<()> {
+        if self.open {
+            self.client()?.batch_execute("COMMIT").now_or_never().transpose()?;
+            self.open = false;
+        }
+        Ok(())
     }
 
     pub(crate) async fn rollback(&mut self) -> Result<()> {
@@ -253,14 +262,14 @@ impl Session {
     }
 
     /// The statement for many rows that stands for one for a single row, where
-    /// there is one and it is worth it.
+    /// there is one and it is worth it: it is where rows are locked.
     async fn bulk(
         &self,
         sql: &str,
         single: &Statement,
         lists: &[Vec<Value>],
     ) -> Result<Option<(Statement, bulk::Answer)>> {
-        if !self.bulk || lists.len() < 2 {
+        if self.mode != Mode::Write || lists.len() < 2 {
             return Ok(None);
         }
         let Some(bulk) = bulk::rewrite(&sql::postgres(sql), single.params()) else { return Ok(None) };

@@ -12,7 +12,7 @@ use super::{
     nodes, placement,
     sql::{Row, Value, values},
     tally, turns,
-    tx::Tx,
+    tx::{Question, Tx},
     types::{AccountId, Node, PinInfo, PinRecord},
 };
 
@@ -22,6 +22,10 @@ const PIN_COLUMNS: &str = "p.requestid, p.account, p.content, p.created, p.cid, 
 
 /// How many [`PIN_COLUMNS`] there are.
 const PIN_WIDTH: usize = 11;
+
+/// Which nodes are to hold some contents.
+const ALLOCATED: &str =
+    "SELECT content, node FROM allocation WHERE content IN ANY_OF($1) AND state IN (0, 1)";
 
 /// A statement that reads records: of the pins of `source`, a table
 /// expression named `p`.
@@ -37,16 +41,28 @@ pub(crate) fn select(source: &str) -> String {
 
 /// The records of rows of a [`select`], in the same order.
 pub(crate) async fn read(tx: &mut Tx, rows: &[Row]) -> Result<Vec<PinRecord>> {
+    let (records, _) = read_beside(tx, rows, ("", Vec::new())).await?;
+    Ok(records)
+}
+
+/// The same, and what another question answers that is sent with theirs.
+pub(crate) async fn read_beside(
+    tx: &mut Tx,
+    rows: &[Row],
+    other: Question<'_>,
+) -> Result<(Vec<PinRecord>, Vec<Vec<Row>>)> {
     let mut contents = rows.iter().map(|row| row.int(2)).collect::<Result<Vec<i64>>>()?;
     contents.sort_unstable();
     contents.dedup();
-    let allocated = allocated(tx, contents).await?;
-    let nodes = nodes::all(tx).await?;
+    let contents = if contents.is_empty() { Vec::new() } else { vec![vec![Value::from(contents)]] };
+    let questions = [(ALLOCATED, contents), nodes::question(tx), other];
+    let [allocations, nodes, answer] = tx.query_all(questions).await?;
+    let (allocated, nodes) = (allocated(&allocations)?, nodes::answered(tx, &nodes)?);
     let wanted = tx.settings.replicas_target;
     let records = rows.iter().map(|row| record(row, &allocated, &nodes, wanted));
     let mut records = records.collect::<Result<Vec<_>>>()?;
     tell_quotas(tx, &mut records).await?;
-    Ok(records)
+    Ok((records, answer))
 }
 
 /// Adds to pins that failed for their account's quota what is used of it now.
@@ -89,14 +105,11 @@ pub(crate) async fn some(tx: &mut Tx, requestids: &[Uuid]) -> Result<Vec<PinReco
     read(tx, &rows).await
 }
 
-/// The nodes that are to hold each content.
-async fn allocated(tx: &mut Tx, contents: Vec<i64>) -> Result<BTreeMap<i64, Vec<i64>>> {
+/// The nodes that are to hold each content, of the rows that answer
+/// [`ALLOCATED`].
+fn allocated(rows: &[Vec<Row>]) -> Result<BTreeMap<i64, Vec<i64>>> {
     let mut allocated: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
-    if contents.is_empty() {
-        return Ok(allocated);
-    }
-    let sql = "SELECT content, node FROM allocation WHERE content IN ANY_OF($1) AND state IN (0, 1)";
-    for row in tx.query(sql, &[Value::from(contents)]).await? {
+    for row in rows.iter().flatten() {
         allocated.entry(row.int(0)?).or_default().push(row.int(1)?);
     }
     Ok(allocated)

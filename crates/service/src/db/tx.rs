@@ -52,6 +52,9 @@ where
     }
 }
 
+/// A statement that answers rows, and the lists of parameters to run it for.
+pub(crate) type Question<'s> = (&'s str, Vec<Vec<Value>>);
+
 /// The connection below a transaction.
 #[derive(Debug)]
 pub(crate) enum Driver {
@@ -155,6 +158,28 @@ impl Tx {
             Driver::Sqlite(connection) => lists.iter().map(|list| connection.query(sql, list)).collect(),
             Driver::Postgres(session) => session.query_many(sql, lists).await,
         }
+    }
+
+    /// The rows of several questions, list by list. None needs what another one
+    /// answers: PostgreSQL is sent all before it answers the first.
+    pub(crate) async fn query_all<const N: usize>(
+        &mut self,
+        questions: [Question<'_>; N],
+    ) -> Result<[Vec<Vec<Row>>; N]> {
+        let mut answers = [const { Vec::new() }; N];
+        match &mut self.driver {
+            Driver::Sqlite(connection) => {
+                for (answer, (sql, lists)) in answers.iter_mut().zip(&questions) {
+                    *answer = lists.iter().map(|list| connection.query(sql, list)).collect::<Result<_>>()?;
+                }
+            }
+            Driver::Postgres(session) => {
+                let all = questions.iter().map(|(sql, lists)| session.query_many(sql, lists));
+                let all = futures::future::try_join_all(all).await?;
+                answers.iter_mut().zip(all).for_each(|(answer, rows)| *answer = rows);
+            }
+        }
+        Ok(answers)
     }
 
     /// The rows that an `INSERT … ON CONFLICT DO NOTHING RETURNING` makes of

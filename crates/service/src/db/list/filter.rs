@@ -61,7 +61,7 @@ pub(super) async fn list(tx: &mut Tx, account: AccountId, query: &ListQuery, lim
         parameters.len()
     );
     let rows = tx.query(&records::select(&source), &parameters).await?;
-    Ok(Page { count, pins: newest(tx, rows, limit).await? })
+    Ok(Page { count, pins: records::read(tx, &newest(vec![rows], limit)?).await? })
 }
 
 async fn count(tx: &mut Tx, conditions: &Conditions) -> Result<u64> {

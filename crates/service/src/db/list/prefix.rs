@@ -7,49 +7,62 @@
 use pinfold_core::status::Status;
 
 use crate::db::{
-    error::Result,
-    sql::{Row, values},
+    error::{Error, Result},
+    sql::{Row, Value, values},
     tally::{self, BITS},
-    tx::Tx,
     types::{AccountId, Millis},
 };
 
 /// Pins in a bucket of level 0.
 const BUCKET: i64 = 1 << BITS;
 
-const BUCKETS: &str = "SELECT
+/// Finds the newest pins before a moment: the parameters are [`look`]'s.
+pub(super) const LOOK: &str = "SELECT seq, status FROM pin WHERE account = $1 AND created < $2
+    ORDER BY created DESC LIMIT $3";
+
+/// Adds up whole buckets: the parameters are [`Prefix::sums`].
+pub(super) const SUMS: &str = "SELECT
     CAST(COALESCE(SUM(queued), 0) AS BIGINT), CAST(COALESCE(SUM(pinning), 0) AS BIGINT),
     CAST(COALESCE(SUM(pinned), 0) AS BIGINT), CAST(COALESCE(SUM(failed), 0) AS BIGINT)
     FROM tally WHERE account = $1 AND (
         (level = 2 AND bucket < $2) OR (level = 1 AND bucket >= $3 AND bucket < $4)
         OR (level = 0 AND bucket >= $5 AND bucket < $6))";
 
-/// Pins created before `moment` with one of the statuses.
-pub(super) async fn prefix(
-    tx: &mut Tx,
-    account: AccountId,
-    moment: Millis,
-    statuses: &[Status],
-) -> Result<u64> {
-    if moment == Millis::MAX {
-        return whole(tx, account, statuses).await;
-    }
-    let sql = "SELECT seq, status FROM pin WHERE account = $1 AND created < $2
-        ORDER BY created DESC LIMIT $3";
-    let newest = tx.query(sql, &values![account, moment, BUCKET]).await?;
-    let Some(first) = newest.first() else { return Ok(0) };
-    let end = first.int(0)? + 1;
-    let single = singles(&newest, (end >> BITS) << BITS, statuses)?;
-    let (two, one, zero) = (end >> (3 * BITS), end >> (2 * BITS), end >> BITS);
-    let parameters = values![account, two, two << BITS, one, one << BITS, zero];
-    let rows = tx.query(BUCKETS, &parameters).await?;
-    Ok(single + sum(&rows, statuses)?)
+/// What has to be known of the pins created before `moment`.
+pub(super) fn look(account: AccountId, moment: Millis) -> Vec<Value> {
+    values![account, moment, BUCKET].to_vec()
 }
 
-/// All pins of the account: the sum of the highest level.
-async fn whole(tx: &mut Tx, account: AccountId, statuses: &[Status]) -> Result<u64> {
-    let rows = tx.query(BUCKETS, &values![account, i64::MAX, 0_i64, 0_i64, 0_i64, 0_i64]).await?;
-    sum(&rows, statuses)
+/// The oldest pins of an account, up to some moment.
+pub(super) struct Prefix {
+    /// Where the whole buckets of level 2 end, where those of level 1 begin and
+    /// end, and those of level 0.
+    buckets: [i64; 5],
+    /// Those that are in no whole bucket, of the statuses that are asked for.
+    single: u64,
+}
+
+impl Prefix {
+    /// All pins: the sum of the highest level.
+    pub(super) const WHOLE: Self = Self { buckets: [i64::MAX, 0, 0, 0, 0], single: 0 };
+
+    /// The pins up to the newest of those that [`LOOK`] found.
+    pub(super) fn upto(newest: &[Row], statuses: &[Status]) -> Result<Self> {
+        let end = newest.first().map_or(Ok(0), |first| first.int(0).map(|seq| seq + 1))?;
+        let single = singles(newest, (end >> BITS) << BITS, statuses)?;
+        let (two, one, zero) = (end >> (3 * BITS), end >> (2 * BITS), end >> BITS);
+        Ok(Self { buckets: [two, two << BITS, one, one << BITS, zero], single })
+    }
+
+    pub(super) fn sums(&self, account: AccountId) -> Vec<Value> {
+        std::iter::once(account).chain(self.buckets).map(Value::from).collect()
+    }
+
+    /// How many there are with these statuses, of the sums that [`SUMS`] answered.
+    pub(super) fn count(&self, sums: &[Row], statuses: &[Status]) -> Result<u64> {
+        let sums = sums.first().ok_or_else(|| Error::Corrupt("a sum without a row".into()))?;
+        statuses.iter().try_fold(self.single, |all, &status| Ok(all + sums.count(status as usize)?))
+    }
 }
 
 /// Of the newest pins those in the bucket that is not whole.
@@ -60,9 +73,4 @@ fn singles(newest: &[Row], from: i64, statuses: &[Status]) -> Result<u64> {
         count += u64::from(counts);
     }
     Ok(count)
-}
-
-fn sum(rows: &[Row], statuses: &[Status]) -> Result<u64> {
-    let Some(row) = rows.first() else { return Ok(0) };
-    statuses.iter().map(|&status| row.count(status as usize)).sum()
 }
