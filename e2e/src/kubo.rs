@@ -230,6 +230,12 @@ impl Kubo {
         Ok(())
     }
 
+    /// Bytes of blocks that it has sent to peers since its daemon's start.
+    pub async fn sent(&self) -> Result<u64> {
+        let stat: Value = serde_json::from_str(&self.ipfs(&["bitswap", "stat", "--enc=json"]).await?)?;
+        stat["DataSent"].as_u64().context("what was sent is counted")
+    }
+
     /// Multiaddrs that it can be dialled at, each with its peer id.
     pub async fn addresses(&self) -> Result<Vec<String>> {
         let identity: Value = serde_json::from_str(&self.ipfs(&["id"]).await?)?;

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use futures::future::try_join_all;
 use pinfold_e2e::{
     api::Api,
     data,
@@ -32,6 +33,9 @@ const PINS: usize = 40;
 /// Files that are fetched one after the other; each report of one as stored
 /// is looked at.
 const FILES: usize = 3;
+
+/// Pins that are asked for at one moment.
+const AT_ONCE: usize = 200;
 
 /// Connections that post without a pause while the disk fails.
 const CONNECTIONS: u64 = 6;
@@ -98,6 +102,25 @@ fn with_a_witness_nothing_is_acknowledged_before_it_is_synced() {
         ensure!(stored(&without(&events, ".seg")).is_err(), "a segment's sync is not missed");
         let folder = folder_of_segments(&events)?;
         ensure!(stored(&without(&events, &folder)).is_err(), "the sync of {folder} is not missed");
+        Ok(())
+    });
+}
+
+#[test]
+fn with_a_witness_one_sync_serves_many_requests() {
+    test_within(LIMIT, async |place| {
+        let witness = Witness::of(place, place.folder("pinfold")?).await?;
+        let pinfold = Pinfold::up_before(place, "pinfold-up", &witness, &[]).await?;
+        let api = pinfold.api()?;
+        let syncs = || -> Result<usize> {
+            let of_log =
+                |event: &&Event| event.kind == Kind::Synced && event.name.ends_with("pinfold.db-wal");
+            Ok(witness.events()?.iter().filter(of_log).count())
+        };
+        let before = syncs()?;
+        try_join_all((0..AT_ONCE).map(|_| api.add_cid("bafkqaaa"))).await?;
+        let needed = syncs()? - before;
+        ensure!((1..=AT_ONCE / 2).contains(&needed), "{AT_ONCE} pins took {needed} syncs");
         Ok(())
     });
 }

@@ -15,6 +15,12 @@ use pinfold_e2e::{
 };
 use serde_json::json;
 
+/// Bytes of a file.
+const FILE: usize = 400_000;
+
+/// Files that are written one after the other.
+const CHANGES: u64 = 4;
+
 /// How often Kubo looks at its MFS root; by default it does every 30 s.
 const POLL: &str = "200ms";
 
@@ -32,7 +38,7 @@ async fn both(place: &Place) -> Result<(Pinfold, Kubo)> {
 }
 
 async fn write(kubo: &Kubo, path: &str, seed: u64) -> Result<String> {
-    kubo.ipfs_with(&["files", "write", "--create", "--parents", path], &data::bytes(seed, 400_000)).await?;
+    kubo.ipfs_with(&["files", "write", "--create", "--parents", path], &data::bytes(seed, FILE)).await?;
     kubo.ipfs(&["files", "stat", "--hash", "/"]).await
 }
 
@@ -53,12 +59,15 @@ fn the_policy_replaces_its_pin_whenever_the_root_changes() {
     test(async |place| {
         let (pinfold, kubo) = both(place).await?;
         let api = pinfold.api()?;
-        for change in 0..4 {
+        for change in 0..CHANGES {
             let root = write(&kubo, &format!("/folder/file {change}"), change).await?;
             let pin = follows(&api, &root).await?;
             assert_eq!(pin.pin.name, Some(format!("policy/{}/mfs", kubo.id)));
             held_whole(&pinfold, &root, &kubo.dag(&root).await?).await?;
         }
+        // Each file once, and each time some folders.
+        let (sent, files) = (kubo.sent().await?, CHANGES * FILE as u64);
+        ensure!((files..files + FILE as u64).contains(&sent), "{sent} bytes were sent");
         Ok(())
     });
 }

@@ -129,6 +129,7 @@ impl Node {
             workers: workers.clone(),
             outbox,
             manager: manager.clone(),
+            inventory_every: settings.inventory_every,
         })?;
 
         tasks.spawn(life);

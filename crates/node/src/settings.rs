@@ -41,6 +41,8 @@ pub struct Settings {
     pub scrub_bytes_per_second: u64,
     /// How long it rests before the first rereading and between two.
     pub scrub_pause: Duration,
+    /// How often the service is told all that is held here, about.
+    pub inventory_every: Duration,
 }
 
 impl Settings {
@@ -64,6 +66,7 @@ impl Settings {
             // 100 GB in a bit more than a day, and hardly noticed.
             scrub_bytes_per_second: 1 << 20,
             scrub_pause: Duration::from_secs(3_600),
+            inventory_every: Duration::from_secs(24 * 3_600),
         }
     }
 }

@@ -270,6 +270,29 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// Those in a block of its own and those within a sentence.
+    #[test]
+    fn commands_in_the_documents_are_understood() {
+        const DOCUMENT: &str = include_str!("../../../docs/operating.md");
+        let document = DOCUMENT.replace("\\\n", " ");
+        let shown = document.lines().filter_map(|line| line.strip_prefix("$ ")?.split("  #").next());
+        let told = document.split('`').filter(|part| !part.contains('\n'));
+        let mut understood = 0;
+        for line in shown.chain(told).filter(|line| line.starts_with("pinfold ")) {
+            let line = line
+                .replace("COMMAND", "up")
+                .replace("12D3KooW…", "12D3KooWGRUEvi1BNbbFUTEEt7MYgrUjTKLbP3GiPJGtMDjNvYtk")
+                .replace(" ID", " 01909b5e-5d3c-7a7e-9c56-0f1e2d3c4b5a");
+            match Cli::command().try_get_matches_from(line.split_whitespace()) {
+                Err(error) if error.kind() != clap::error::ErrorKind::DisplayHelp => {
+                    panic!("{line}: {error}")
+                }
+                _ => understood += 1,
+            }
+        }
+        assert!(understood > 20, "only {understood} were found");
+    }
+
     #[test]
     fn replicas_are_ordered() {
         assert_eq!("2/3".parse(), Ok(Replicas { min: 2, target: 3 }));

@@ -50,9 +50,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause: a service that comes back is found within it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// How often the inventory is compared.
-const INVENTORY_EVERY: Duration = Duration::from_secs(24 * 3_600);
-
 /// The bounds of the heartbeat, whatever the service asks for: not so often
 /// that it is a load, not so rarely that a node is taken for dead.
 const HEARTBEAT: std::ops::RangeInclusive<u64> = 500..=60_000;
@@ -81,6 +78,8 @@ pub(crate) struct Setup {
     pub(crate) workers: Workers,
     pub(crate) outbox: Outbox,
     pub(crate) manager: Manager,
+    /// How often the inventory is compared, about.
+    pub(crate) inventory_every: Duration,
 }
 
 /// See the module's description.
@@ -197,17 +196,17 @@ impl Agent {
         Duration::from_millis(asked.clamp(*HEARTBEAT.start(), *HEARTBEAT.end()))
     }
 
-    /// Compares what both sides believe is held, daily, and at once where the
-    /// service's database was restored.
+    /// Compares what both sides believe is held, now and then, and at once where
+    /// the service's database was restored.
     async fn inventory(&self) {
         let mut generation = self.generation.subscribe();
         loop {
             self.open().await;
             generation.mark_unchanged();
             if let Err(error) = self.compare_held().await {
-                tracing::error!(%error, "what is held cannot be listed; the service hears of it tomorrow");
+                tracing::error!(%error, "what is held cannot be listed; the service hears of it next time");
             }
-            let pause = INVENTORY_EVERY.mul_f64(rand::random_range(0.9..1.1));
+            let pause = self.setup.inventory_every.mul_f64(rand::random_range(0.9..1.1));
             // Its sender is this agent's own: an error cannot come.
             let _ = tokio::time::timeout(pause, generation.changed()).await;
         }

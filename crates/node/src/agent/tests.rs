@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use pinfold_blockstore::Options;
 use pinfold_core::content::Cid;
 use pinfold_core::status::Reason;
@@ -38,7 +40,11 @@ impl About for Nobody {
 }
 
 impl World {
-    fn start(dir: &std::path::Path, service: &FakeService, network: Fake) -> Self {
+    fn start(dir: &Path, service: &FakeService, network: Fake) -> Self {
+        Self::start_comparing(dir, service, network, Duration::MAX)
+    }
+
+    fn start_comparing(dir: &Path, service: &FakeService, network: Fake, inventory_every: Duration) -> Self {
         let options = Options { reclaim_delay: Duration::ZERO, ..Options::default() };
         let store = Store::open(dir.join("blocks"), options).unwrap();
         let assignments = Assignments::open(&dir.join("assignments")).unwrap();
@@ -80,6 +86,7 @@ impl World {
             workers,
             outbox,
             manager,
+            inventory_every,
         });
         agent.unwrap().start(&tasks, &cancel);
         Self { tasks, cancel, assignments, denied, store }
@@ -176,6 +183,18 @@ async fn work_that_is_acknowledged_survives_the_node() {
     let world = World::start(dir.path(), &service, Fake::default());
     service.wait("the inventory", |service| (service.held() == [id(1)]).then_some(())).await;
     assert!(world.store.usage().blocks > 10);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_held_is_compared_again_and_again() {
+    let (dir, service) = (tempfile::tempdir().unwrap(), FakeService::start().await);
+    let (fake, roots) = network(1);
+    let world = World::start_comparing(dir.path(), &service, fake, Duration::from_millis(50));
+    service.wait("the first", |service| (service.requests(path::INVENTORY) > 0).then_some(())).await;
+    assert_eq!(service.held(), []);
+    service.assign(assignment(1, &roots[0]));
+    service.wait("a later one", |service| (service.held() == [id(1)]).then_some(())).await;
     world.stop().await;
 }
 

@@ -77,18 +77,24 @@ impl Hub {
                 () = stopping.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            quiet += 1;
-            let open = self.open_streams();
-            let told = self.told(&mut changes);
-            if open.is_empty() || !(told || quiet >= FULL_READ) {
-                continue;
-            }
-            quiet = 0;
+            let Some(open) = self.due(&mut changes, &mut quiet) else { continue };
             match database.pins(&open).await {
                 Ok(pins) => self.publish(&open, pins),
                 Err(error) => tracing::warn!(%error, "live pins cannot be read"),
             }
         }
+    }
+
+    /// What is to be read in this tick, for all streams together; nothing where
+    /// no change was told for some ticks, which `quiet` counts.
+    fn due(&self, changes: &mut broadcast::Receiver<Changed>, quiet: &mut u32) -> Option<Vec<Uuid>> {
+        *quiet += 1;
+        let (open, told) = (self.open_streams(), self.told(changes));
+        let is_due = !open.is_empty() && (told || *quiet >= FULL_READ);
+        is_due.then(|| {
+            *quiet = 0;
+            open
+        })
     }
 
     fn open_streams(&self) -> Vec<Uuid> {
@@ -175,6 +181,23 @@ mod tests {
             assert_eq!(hub.told(&mut changes), heard, "{content}");
         }
         assert!(!hub.told(&mut changes), "nothing since");
+    }
+
+    #[test]
+    fn one_read_in_a_tick_serves_all_streams() {
+        let (hub, (sender, mut changes), mut quiet) = (Hub::default(), broadcast::channel(4), 0);
+        let mut due = |hub: &Hub| hub.due(&mut changes, &mut quiet).map(|open| open.len());
+        assert_eq!(due(&hub), None, "nobody watches");
+        let streams: Vec<_> = (0..60).map(|id| hub.subscribe(&pin(1, id % 30)).unwrap()).collect();
+        (0..3).for_each(|_| drop(sender.send(Changed { content: 1, work: false })));
+        assert_eq!([due(&hub), due(&hub)], [Some(30), None], "of many changes and streams");
+        (0..100).for_each(|_| drop(sender.send(Changed { content: 2, work: false })));
+        assert_eq!([due(&hub), due(&hub)], [Some(30), None], "of more than can be told");
+        let unasked: Vec<_> = (2..=FULL_READ).filter_map(|_| due(&hub)).collect();
+        assert_eq!(unasked, [30], "once while nothing is told");
+        drop(streams);
+        sender.send(Changed { content: 1, work: false }).unwrap();
+        assert_eq!(due(&hub), None, "all have left");
     }
 
     #[test]
