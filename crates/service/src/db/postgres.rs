@@ -7,6 +7,7 @@ mod tls;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use deadpool::managed::QueueMode;
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use futures::{FutureExt, future::try_join_all};
 use tokio_postgres::{
@@ -128,6 +129,8 @@ pub(crate) fn pool(target: &Target, size: usize) -> Result<Pool> {
     let manager = Manager::from_config(target.config.clone(), target.tls.clone(), recycling);
     Pool::builder(manager)
         .max_size(size.max(2))
+        // Whose server process was busy last still has everything at hand.
+        .queue_mode(QueueMode::Lifo)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(POOL_TIMEOUT))
         .create_timeout(Some(POOL_TIMEOUT))
