@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use deadpool::managed::QueueMode;
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
-use futures::{FutureExt, future::try_join_all};
+use futures::future::try_join_all;
 use tokio_postgres::{
     SimpleQueryMessage, Statement,
     error::SqlState,
@@ -167,17 +167,7 @@ impl Session {
     }
 
     pub(crate) async fn commit(&mut self) -> Result<()> {
-        if self.mode == Mode::Write { self.end("COMMIT").await } else { self.leave() }
-    }
-
-    /// Ends a snapshot without waiting for that: whoever gets the connection next
-    /// is served after it.
-    fn leave(&mut self) -> Result<()> {
-        if self.open {
-            self.client()?.batch_execute("COMMIT").now_or_never().transpose()?;
-            self.open = false;
-        }
-        Ok(())
+        self.end("COMMIT").await
     }
 
     pub(crate) async fn rollback(&mut self) -> Result<()> {

@@ -82,7 +82,10 @@ impl Postgres {
         let mode = Mode::Snapshot(self.shared.settings.query_timeout);
         let mut tx = self.shared.begin(mode).await?;
         let outcome = work(&mut tx).await;
-        end(&mut tx, outcome).await
+        // Nobody has to wait for the end of what changed nothing. Where that
+        // fails, the connection is dropped.
+        self.tasks.spawn(async move { end(&mut tx, Ok(())).await });
+        outcome
     }
 
     pub(super) async fn look_up<T>(&self, work: &Work<T>) -> Result<T> {
