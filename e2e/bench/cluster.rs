@@ -8,7 +8,7 @@ use anyhow::Result;
 use pinfold_e2e::{cluster::Cluster, pinfold::Pinfold, place::Place};
 
 use crate::{
-    databases::{ACCOUNTS, many},
+    databases::{ACCOUNTS, new_accounts},
     load::Target,
     pins::{CONNECTIONS, FILLERS, LIST_GOAL, PAGE, POSTS, QUEUE, TIMES, TIMES_LIMIT, round},
     scale::Scale,
@@ -25,7 +25,8 @@ const PEER: &str = "ipfs-cluster";
 pub(crate) async fn post(place: &Place, scale: &Scale, table: &mut Table) -> Result<()> {
     let pinfold = Pinfold::up(place, "pinfold", QUEUE).await?;
     let cluster = Cluster::start(place, "cluster").await?;
-    let (one, all, theirs) = (Target::of(&pinfold), many(&pinfold).await?, Target::cluster(&cluster));
+    let (one, all, theirs) =
+        (Target::of(&pinfold), new_accounts(&pinfold, ACCOUNTS).await?, Target::cluster(&cluster));
     let count = scale.of(POSTS);
     for (ours, accounts) in [(&one, "one account".to_owned()), (&all, format!("{ACCOUNTS} accounts"))] {
         for (connections, goal) in CONNECTIONS.into_iter().zip(GOALS) {

@@ -78,17 +78,19 @@ pub(crate) async fn one(place: &Place, scale: &Scale, table: &mut Table) -> Resu
         let name = format!("`POST /pins`, {connections} connections, SQLite");
         both.post(&targets, connections, scale, &name, table).await?;
     }
-    lists(&targets, &SIZES[..2], scale, table).await
+    lists(&both, &SIZES[..2], scale, table).await
 }
 
 /// The longest list; PostgreSQL takes minutes to be filled for it.
 pub(crate) async fn long(place: &Place, scale: &Scale, table: &mut Table) -> Result<()> {
     let both = Both::start(place).await?;
-    lists(&[Target::of(&both.sqlite), Target::of(&both.postgres)], &SIZES[2..], scale, table).await
+    lists(&both, &SIZES[2..], scale, table).await
 }
 
-async fn lists(targets: &[Target; 2], sizes: &[u64], scale: &Scale, table: &mut Table) -> Result<()> {
-    let targets = targets.clone().map(|target| target.with(Content::Mixed));
+/// Lists of an account that has nothing else.
+async fn lists(both: &Both, sizes: &[u64], scale: &Scale, table: &mut Table) -> Result<()> {
+    let targets = [new_accounts(&both.sqlite, 1).await?, new_accounts(&both.postgres, 1).await?]
+        .map(|target| target.with(Content::Mixed));
     for size in sizes.iter().map(|size| scale.of(*size)) {
         let ours = pages(&targets[0], size).await?;
         let theirs = pages(&targets[1], size).await?;
@@ -104,7 +106,8 @@ async fn lists(targets: &[Target; 2], sizes: &[u64], scale: &Scale, table: &mut 
 /// `POST /pins` over many accounts.
 pub(crate) async fn accounts(place: &Place, scale: &Scale, table: &mut Table) -> Result<()> {
     let both = Both::start(place).await?;
-    let targets = [many(&both.sqlite).await?, many(&both.postgres).await?];
+    let targets =
+        [new_accounts(&both.sqlite, ACCOUNTS).await?, new_accounts(&both.postgres, ACCOUNTS).await?];
     for connections in CONNECTIONS {
         let name = format!("`POST /pins`, {connections} connections, {ACCOUNTS} accounts, SQLite");
         both.post(&targets, connections, scale, &name, table).await?;
@@ -112,9 +115,10 @@ pub(crate) async fn accounts(place: &Place, scale: &Scale, table: &mut Table) ->
     Ok(())
 }
 
-pub(crate) async fn many(pinfold: &Pinfold) -> Result<Target> {
-    let mut tokens = Vec::with_capacity(ACCOUNTS);
-    for number in 0..ACCOUNTS {
+/// Makes accounts, and posts as each in turn.
+pub(crate) async fn new_accounts(pinfold: &Pinfold, count: usize) -> Result<Target> {
+    let mut tokens = Vec::with_capacity(count);
+    for number in 0..count {
         let account = format!("account-{number}");
         pinfold.run(&["account", "create", &account]).await?.success("account create")?;
         let token = pinfold.run(&["token", "create", "--name", "bench", "--account", &account]).await?;

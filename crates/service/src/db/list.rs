@@ -29,12 +29,14 @@ pub(crate) const EXACT: u64 = 10_000;
 /// The most pins of a page.
 const MAX_LIMIT: u32 = 1_000;
 
-/// The newest pins of one status. The bounds are compared as rows: with equality
-/// on the first columns PostgreSQL would choose another index and walk past
-/// every newer pin.
-const RANGE: &str = "(SELECT * FROM pin
-    WHERE (account, status, created) < ($1, $2, $3) AND (account, status, created) > ($1, $2, $4)
-    ORDER BY account DESC, status DESC, created DESC LIMIT $5) p";
+/// The newest pins of one status. With equality on the status PostgreSQL may
+/// choose the index of dates and walk past every newer pin of another status.
+/// The cursor `$4` is applied to what was found: PostgreSQL would not end a
+/// scan there, but read all older pins of the status.
+const RANGE: &str = "(SELECT * FROM
+    (SELECT * FROM pin WHERE account = $1 AND (status, created) < ($2, $3) AND status >= $2
+        ORDER BY account DESC, status DESC, created DESC LIMIT $5) newest
+    WHERE created > $4) p";
 
 /// A page and its count.
 pub(crate) async fn list(tx: &mut Tx, account: AccountId, query: &ListQuery) -> Result<Page> {

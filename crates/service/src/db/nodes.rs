@@ -316,8 +316,7 @@ async fn each(tx: &mut Tx, sql: &str, contents: &[i64], node: Option<i64>) -> Re
 async fn origins(tx: &mut Tx, contents: &[i64]) -> Result<Vec<Vec<String>>> {
     let sql = format!(
         "SELECT h.account FROM holding h WHERE h.content = $1 AND h.pins > 0 AND EXISTS (SELECT 1 FROM pin p
-            WHERE (p.content, p.account) >= (h.content, h.account)
-            AND (p.content, p.account) <= (h.content, h.account) AND p.failure IS NULL AND p.origins <> '[]')
+            WHERE p.content = h.content AND p.account = h.account AND p.failure IS NULL AND p.origins <> '[]')
          ORDER BY h.since, h.account LIMIT {MAX_ORIGINS}"
     );
     let accounts = each(tx, &sql, contents, None).await?;
@@ -329,7 +328,7 @@ async fn origins(tx: &mut Tx, contents: &[i64]) -> Result<Vec<Vec<String>>> {
     }
     let sql = format!(
         "SELECT origins FROM pin WHERE {OF_ROOT} AND failure IS NULL AND origins <> '[]'
-         ORDER BY content DESC, account DESC, created DESC LIMIT {MAX_PINS_OF_ORIGINS}"
+         ORDER BY created DESC LIMIT {MAX_PINS_OF_ORIGINS}"
     );
     let mut named = tx.query_many(&sql, &lists).await?.into_iter();
     let of_content = |rows: &Vec<Row>| {

@@ -36,10 +36,8 @@ use admit::{Accepted, Desk, admit};
 const INSERT: &str = "INSERT INTO pin (requestid, account, content, created, seq, status, cid, name, folded, \
     meta, origins, failure, detail) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 
-/// The pins that the account `$2` has of the content `$1`, as a range of the
-/// index of both. With equality PostgreSQL may as well look through all pins of
-/// the account, as long as it has not counted a table that grows from nothing.
-pub(crate) const OF_ROOT: &str = "(content, account) >= ($1, $2) AND (content, account) <= ($1, $2)";
+/// The pins that the account `$2` has of the content `$1`.
+pub(crate) const OF_ROOT: &str = "content = $1 AND account = $2";
 
 /// Adds pins; answers each in the order given.
 pub(crate) async fn add(tx: &mut Tx, pins: &[NewPin]) -> Result<Vec<Result<PinRecord>>> {
