@@ -1,7 +1,11 @@
-//! How it stops: in time with work and clients that hang, and at once when it
-//! is asked twice.
+//! How it stops: in time with work and clients that hang, at once when it is
+//! asked twice, and cleanly as soon as anyone can know that it is ready.
 
-use std::time::Duration;
+use std::{
+    io::{Read, Write, pipe},
+    process::Stdio,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use futures::StreamExt as _;
@@ -11,6 +15,7 @@ use pinfold_e2e::{
     kubo::Kubo,
     pinfold::Pinfold,
     place::Place,
+    process::{command, peer},
     scenario::{FETCH, remote_add},
     test,
     wait::eventually,
@@ -20,6 +25,10 @@ use pinfold_e2e::{
 const PROMISED: Duration = Duration::from_secs(10);
 /// More than the buffers between a gateway and a client that does not read.
 const STUCK: usize = 24 << 20;
+/// What a pipe of Linux holds.
+const PIPE: usize = 64 << 10;
+/// SIGTERM among the signals of `/proc/PID/status`.
+const TERMINATE: u64 = 1 << 14;
 /// Takes longer to fetch than a test waits to see it begun.
 const LARGE: usize = 96 << 20;
 
@@ -70,6 +79,38 @@ fn a_second_signal_ends_it_at_once() {
         let _hanging = stuck(&pinfold, &root).await?;
         let ended = pinfold.parts[0].stop_twice().await?;
         ensure!(ended.code() == Some(1), "it ended with {ended}");
+        Ok(())
+    });
+}
+
+/// It is held where it says that it is ready: nobody reads what it prints.
+#[test]
+fn a_signal_is_heard_before_it_says_that_it_is_ready() {
+    test(async |place| {
+        let mut pinfold = Pinfold::up(place, "pinfold", &[]).await?;
+        pinfold.stop().await?;
+        let (mut said, mut full) = pipe()?;
+        full.write_all(&[0; PIPE])?;
+        let mut started = command(peer("PINFOLD_BIN")?);
+        let mut running = started.args(&*pinfold.parts[0].arguments()).stdout(Stdio::from(full)).spawn()?;
+        drop(started);
+        let id = running.id().context("it runs")?;
+        eventually("SIGTERM to be listened for", FETCH, async || {
+            let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t"));
+            let caught = u64::from_str_radix(caught.context("no such line")?, 16)?;
+            Ok((caught & TERMINATE != 0).then_some(()))
+        })
+        .await?;
+        let killed = std::process::Command::new("sh").args(["-c", &format!("kill -TERM {id}")]).status()?;
+        ensure!(killed.success(), "kill ended with {killed}");
+        let said = tokio::task::spawn_blocking(move || {
+            let mut all = Vec::new();
+            said.read_to_end(&mut all).map(|_| all)
+        });
+        let ended = tokio::time::timeout(PROMISED, running.wait()).await.context("it does not stop")??;
+        ensure!(ended.success(), "it ended with {ended}");
+        ensure!(String::from_utf8_lossy(&said.await??[PIPE..]).contains(" is up."), "it was never ready");
         Ok(())
     });
 }

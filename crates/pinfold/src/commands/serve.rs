@@ -159,14 +159,6 @@ pub(crate) fn make_private_dir(path: &Path) -> Result<()> {
     builder.create(path).with_context(|| format!("cannot make the folder {}", path.display()))
 }
 
-/// Says that everything listens: to people, and to systemd where it asked.
-pub(crate) fn ready(lines: &[String]) {
-    if let Err(error) = print(&lines.join("\n")) {
-        tracing::warn!(error = format!("{error:#}"), "nobody reads the addresses");
-    }
-    tell_manager(NotifyState::Ready);
-}
-
 /// Tells systemd, where it asked.
 fn tell_manager(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
@@ -185,9 +177,15 @@ pub(crate) async fn stop(parts: impl Future<Output = ()>) {
     }
 }
 
-/// Waits for Ctrl-C or SIGTERM. A second one ends the process at once.
-pub(crate) async fn stop_signal() -> Result<()> {
+/// Says that everything listens, to people and to systemd where it asked, and
+/// waits for Ctrl-C or SIGTERM. A second one ends the process at once.
+pub(crate) async fn until_stopped(lines: &[String]) -> Result<()> {
+    // Who knows that it is ready may already stop it.
     let mut signals = Signals::listen()?;
+    if let Err(error) = print(&lines.join("\n")) {
+        tracing::warn!(error = format!("{error:#}"), "nobody reads the addresses");
+    }
+    tell_manager(NotifyState::Ready);
     signals.next().await?;
     tracing::info!("stopping; a second signal stops at once");
     tell_manager(NotifyState::Stopping);

@@ -62,8 +62,7 @@ pub(crate) async fn up(args: UpArgs) -> Result<()> {
         // The first start may have been killed before its token was read.
         lines.push("  token     none was used yet; `pinfold token create --name NAME` makes another".into());
     }
-    serve::ready(&lines);
-    serve::stop_signal().await?;
+    serve::until_stopped(&lines).await?;
     serve::stop(async {
         tokio::join!(node.shutdown(), running.stop());
     })
@@ -86,8 +85,7 @@ pub(crate) async fn service(args: ServiceCommand) -> Result<()> {
     let mut lines =
         vec!["Pinfold's service is up.".to_owned(), format!("  endpoint  {}", args.service.endpoint(api))];
     lines.extend(metrics_line(running.service.metrics_address()));
-    serve::ready(&lines);
-    serve::stop_signal().await?;
+    serve::until_stopped(&lines).await?;
     serve::stop(running.stop()).await;
     Ok(())
 }
@@ -118,8 +116,7 @@ async fn run(args: NodeRunArgs) -> Result<()> {
     let mut lines = vec!["Pinfold's node is up.".to_owned(), format!("  node      {}", node.peer_id())];
     lines.extend(node_lines(&node));
     lines.extend(metrics_line(monitor.as_ref().map(Monitor::address)));
-    serve::ready(&lines);
-    serve::stop_signal().await?;
+    serve::until_stopped(&lines).await?;
     serve::stop(async {
         node.shutdown().await;
         if let Some(monitor) = monitor {
