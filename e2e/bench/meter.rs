@@ -3,6 +3,7 @@
 use std::{fs, time::Instant};
 
 use anyhow::{Context, Result};
+use pinfold_e2e::process::memory_kib;
 
 /// Ticks of `/proc/PID/stat` in a second; Linux shows 100 whatever it uses.
 const TICKS: f64 = 100.0;
@@ -35,14 +36,14 @@ impl Meter {
         Ok(Reading {
             seconds: self.begun.elapsed().as_secs_f64(),
             cpu: cpu(self.process)? - self.cpu,
-            peak_mib: status(self.process, "VmHWM:")?,
+            peak_mib: mib(self.process, "VmHWM")?,
         })
     }
 }
 
 /// Resident memory now, in MiB.
 pub(crate) fn resident_mib(process: Option<u32>) -> Result<f64> {
-    status(process.context("the process ended")?, "VmRSS:")
+    mib(process.context("the process ended")?, "VmRSS")
 }
 
 /// CPU seconds of a process and of its children, past ones included.
@@ -72,9 +73,6 @@ fn own_cpu(process: u32) -> Result<f64> {
     Ok(ticks.sum::<Result<f64, _>>()? / TICKS)
 }
 
-fn status(process: u32, name: &str) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name)).context("/proc/PID/status has it")?;
-    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(kib / 1_024.0)
+fn mib(process: u32, name: &str) -> Result<f64> {
+    Ok(memory_kib(process, name)? as f64 / 1_024.0)
 }

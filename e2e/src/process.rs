@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     env,
     ffi::OsStr,
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::Write,
     net::{Ipv4Addr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
@@ -183,11 +183,10 @@ impl Daemon {
 
     /// Asks it to end (SIGTERM).
     pub async fn signal(&self) -> Result<()> {
-        if let Some(id) = self.child.id() {
-            // A shell's own command: the program of that name is not on every machine.
-            finish(Command::new("sh").args(["-c", &format!("kill -TERM {id}")]), "kill").await?;
+        match self.child.id() {
+            Some(process) => ask_to_end(process).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Asks it to end (SIGTERM) and waits at most `limit`.
@@ -196,6 +195,28 @@ impl Daemon {
         let ended = timeout(limit, self.child.wait()).await;
         Ok(ended.with_context(|| format!("{} did not stop in {limit:?}", self.name))??)
     }
+}
+
+/// Asks a process to end (SIGTERM).
+pub async fn ask_to_end(process: u32) -> Result<()> {
+    // A shell's own command: the program of that name is not on every machine.
+    finish(Command::new("sh").args(["-c", &format!("kill -TERM {process}")]), "kill")
+        .await?
+        .success("kill")?;
+    Ok(())
+}
+
+/// A value of Linux's `/proc/PID/status`, such as `SigCgt`.
+pub fn status(process: u32, name: &str) -> Result<String> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let mut lines = status.lines().filter_map(|line| line.split_once(':'));
+    let value = lines.find(|(line, _)| *line == name).map(|(_, value)| value.trim().to_owned());
+    value.with_context(|| format!("/proc/{process}/status has no {name}"))
+}
+
+/// Such a value of memory, as `VmHWM`, in KiB.
+pub fn memory_kib(process: u32, name: &str) -> Result<u64> {
+    Ok(status(process, name)?.trim_end_matches("kB").trim().parse()?)
 }
 
 /// Copies standard output into the log and hands its lines on; when nobody

@@ -2,8 +2,8 @@
 //! asked twice, and cleanly as soon as anyone can know that it is ready.
 
 use std::{
+    fs::File,
     io::{Read, Write, pipe},
-    process::Stdio,
     time::Duration,
 };
 
@@ -15,7 +15,7 @@ use pinfold_e2e::{
     kubo::Kubo,
     pinfold::Pinfold,
     place::Place,
-    process::{command, peer},
+    process::{ask_to_end, command, peer, status},
     scenario::{FETCH, remote_add},
     test,
     wait::eventually,
@@ -25,7 +25,7 @@ use pinfold_e2e::{
 const PROMISED: Duration = Duration::from_secs(10);
 /// More than the buffers between a gateway and a client that does not read.
 const STUCK: usize = 24 << 20;
-/// What a pipe of Linux holds.
+/// What a pipe of Linux holds, where pages have 4 KiB.
 const PIPE: usize = 64 << 10;
 /// SIGTERM among the signals of `/proc/PID/status`.
 const TERMINATE: u64 = 1 << 14;
@@ -92,18 +92,17 @@ fn a_signal_is_heard_before_it_says_that_it_is_ready() {
         let (mut said, mut full) = pipe()?;
         full.write_all(&[0; PIPE])?;
         let mut started = command(peer("PINFOLD_BIN")?);
-        let mut running = started.args(&*pinfold.parts[0].arguments()).stdout(Stdio::from(full)).spawn()?;
+        started.args(&*pinfold.parts[0].arguments()).stdout(full);
+        let mut running = started.stderr(File::create(place.log("held"))?).spawn()?;
+        // It keeps this side of the pipe open, and with it what is read below.
         drop(started);
         let id = running.id().context("it runs")?;
         eventually("SIGTERM to be listened for", FETCH, async || {
-            let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t"));
-            let caught = u64::from_str_radix(caught.context("no such line")?, 16)?;
+            let caught = u64::from_str_radix(&status(id, "SigCgt")?, 16)?;
             Ok((caught & TERMINATE != 0).then_some(()))
         })
         .await?;
-        let killed = std::process::Command::new("sh").args(["-c", &format!("kill -TERM {id}")]).status()?;
-        ensure!(killed.success(), "kill ended with {killed}");
+        ask_to_end(id).await?;
         let said = tokio::task::spawn_blocking(move || {
             let mut all = Vec::new();
             said.read_to_end(&mut all).map(|_| all)

@@ -1,11 +1,11 @@
 //! CIDs that nobody has, by the thousand: they cost whoever asks for them, and
 //! nobody else.
 
-use std::fs;
-
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
-use pinfold_e2e::{data, http::Connection, kubo::Kubo, pinfold::Pinfold, scenario::FETCH, test};
+use pinfold_e2e::{
+    data, http::Connection, kubo::Kubo, pinfold::Pinfold, process::memory_kib, scenario::FETCH, test,
+};
 use serde_json::json;
 
 /// So many are pinned; the variable asks for more, up to what one account may
@@ -32,13 +32,6 @@ async fn flood(endpoint: &str, token: &str, pins: u64) -> Result<()> {
     try_join_all(clients).await.map(drop)
 }
 
-/// The most memory that a process had, in KiB.
-fn peak(process: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-    Ok(line.trim().trim_end_matches("kB").trim().parse()?)
-}
-
 #[test]
 fn thousands_of_unfetchable_cids_hold_up_nobody_else() {
     test(async |place| {
@@ -55,7 +48,7 @@ fn thousands_of_unfetchable_cids_hold_up_nobody_else() {
         other.until(&pin.requestid, "pinned", FETCH).await?;
         let waiting = pinfold.api()?.list("status=queued,pinning&limit=1").await?.count;
         ensure!(waiting == pins, "{waiting} wait of {pins}");
-        let peak = peak(pinfold.parts[0].process().context("it runs")?)?;
+        let peak = memory_kib(pinfold.parts[0].process().context("it runs")?, "VmHWM")?;
         println!("{peak} KiB beside {pins} CIDs that nobody has");
         ensure!(peak < MEMORY, "{peak} KiB");
         Ok(())
