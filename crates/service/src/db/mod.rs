@@ -281,3 +281,34 @@ impl Database {
         self.engine.subscribe()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uses_of_a_token_are_noted_once_a_minute() {
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let owner = Owner { stop, tasks, used: Mutex::default() };
+        let mut token = Token {
+            id: Uuid::from_u128(1),
+            account: 1,
+            name: String::new(),
+            scopes: Vec::new(),
+            hash: [0; 32],
+            created: 0,
+            expires: None,
+            last_used: None,
+            revoked: None,
+        };
+        let start = 10 * tokens::USE_MS;
+        assert!(owner.note_use(&token, start));
+        assert!(!owner.note_use(&token, start + tokens::USE_MS - 1));
+        assert!(owner.note_use(&token, start + tokens::USE_MS));
+        // Another process has noted it since.
+        token.last_used = Some(start + 2 * tokens::USE_MS);
+        assert!(!owner.note_use(&token, start + 2 * tokens::USE_MS + 1));
+        token.id = Uuid::from_u128(2);
+        assert!(owner.note_use(&token, start + 3 * tokens::USE_MS));
+    }
+}

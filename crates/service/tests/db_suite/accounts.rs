@@ -14,6 +14,7 @@ crate::on_both!(
     deeds_are_listed_newest_first,
     deeds_are_noted_in_their_own_transactions,
     the_last_use_of_a_token_is_noted,
+    services_count_while_they_live,
     single_facts_are_made_once,
 );
 
@@ -224,6 +225,21 @@ async fn the_last_use_of_a_token_is_noted(world: World) {
     db.close().await;
     let db = world.open().await;
     assert_eq!(db.tokens(None).await.unwrap()[0].last_used, Some(START + SECOND));
+}
+
+async fn services_count_while_they_live(world: World) {
+    let db = world.open().await;
+    let [one, two] = [Uuid::from_u128(1), Uuid::from_u128(2)];
+    assert_eq!((db.heartbeat(one).await.unwrap(), db.heartbeat(two).await.unwrap()), (1, 2));
+    world.pass(19 * SECOND);
+    assert_eq!(db.heartbeat(one).await.unwrap(), 2);
+    world.pass(2 * SECOND);
+    assert_eq!(db.heartbeat(one).await.unwrap(), 1, "the other was silent for 21 s");
+    assert_eq!(db.heartbeat(two).await.unwrap(), 2);
+    db.leave(one).await.unwrap();
+    assert_eq!(db.heartbeat(two).await.unwrap(), 1);
+    world.pass(-HOUR);
+    assert_eq!(db.heartbeat(one).await.unwrap(), 1, "what a clock wrote that ran ahead counts no more");
 }
 
 async fn single_facts_are_made_once(world: World) {
